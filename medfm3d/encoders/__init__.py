@@ -4,7 +4,7 @@ from medfm3d.encoders.check import check_encoder
 from medfm3d.encoders.encoder import Encoder
 from medfm3d.encoders.registry import ENCODERS, EncoderSpec, create_encoder
 from medfm3d.encoders.vit import ViTEncoder, patchify, unpatchify
-from medfm3d.encoders.weights import WeightsError, load_encoder, load_encoder_weights, read_header, save_encoder
+from medfm3d.encoders.weights import WeightsError, load_encoder, load_weights, read_header, save_encoder, save_weights
 
 __all__ = [
     "ENCODERS",
@@ -15,9 +15,10 @@ __all__ = [
     "check_encoder",
     "create_encoder",
     "load_encoder",
-    "load_encoder_weights",
+    "load_weights",
     "patchify",
     "read_header",
     "save_encoder",
+    "save_weights",
     "unpatchify",
 ]

@@ -1,0 +1,25 @@
+"""Decoder fine-tuning: the encoder stays frozen, everything behind it learns."""
+
+from typing import Any
+
+from medfm3d.adaptation.adapter import AdaptableNetwork, Adapter, TrainingDefaults
+
+
+class DecoderTuning(Adapter):
+    """Train decoder and classifier on a frozen encoder, with augmented windows.
+
+    Args:
+        learning_rate: of AdamW.
+    """
+
+    name = "decoder"
+    caches_features = False
+    defaults = TrainingDefaults(iterations=600)
+
+    def __init__(self, learning_rate: float = 3e-3) -> None:
+        self.learning_rate = learning_rate
+
+    def parameter_groups(self, network: AdaptableNetwork) -> list[dict[str, Any]]:
+        """Return the weights of decoder and classifier."""
+        trained = [*network.decoder.parameters(), *network.classifier.parameters()]
+        return [{"params": trained, "lr": self.learning_rate}]

@@ -1,0 +1,86 @@
+"""Training windows from a few labelled cases, with the frozen part of the network computed once where that is possible."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import CacheDataset, MetaTensor
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from medfm3d.adaptation.adapter import AdaptableNetwork, Adapter
+
+
+class SupportDataset(Dataset):
+    """Random windows of the support set.
+
+    Cases are read and preprocessed once. A method that trains encoder or decoder gets freshly augmented windows. A
+    method that trains only what comes behind the features gets the features of `cached_windows` augmented windows per
+    case, computed at the first access and kept in half precision: the network in front runs no more after that.
+
+    Args:
+        data: support cases as {"image": path, "label": path}.
+        preprocessing: deterministic transforms, from those paths to (1, D, H, W) tensors.
+        augmentation: random transforms to a window, as from `training_augmentation`.
+        windows_per_epoch: length of the dataset.
+        method: the adaptation method.
+        network: the network whose features are cached; it must be on the device that computes them.
+        cached_windows: augmented windows per case whose features are cached.
+        seed: of the order in which cached windows are drawn.
+
+    Raises:
+        ValueError: if there are no cases.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        preprocessing: Callable,
+        augmentation: Callable,
+        windows_per_epoch: int,
+        method: Adapter,
+        network: AdaptableNetwork,
+        cached_windows: int = 16,
+        seed: int = 0,
+    ) -> None:
+        if not data:
+            raise ValueError("the support set is empty: name at least one labelled case")
+        paths = [{"image": str(case["image"]), "label": str(case["label"])} for case in data]
+        self.cases = CacheDataset(paths, preprocessing, cache_rate=1.0, num_workers=1, progress=False)
+        self.augmentation = augmentation
+        self.windows_per_epoch = windows_per_epoch
+        self.network = network
+        self.cached_windows = cached_windows if method.caches_features else 0
+        self.generator = np.random.default_rng(seed)
+        self.feature_cache: list[dict[str, Tensor]] = []
+
+    def __len__(self) -> int:
+        return self.windows_per_epoch
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        if index >= self.windows_per_epoch:
+            raise IndexError(index)
+        if not self.cached_windows:
+            return self._window(index)
+        if not self.feature_cache:
+            self._fill_feature_cache()
+        item = self.feature_cache[self.generator.integers(len(self.feature_cache))]
+        return {"image": item["image"].float(), "label": item["label"]}
+
+    def _window(self, index: int) -> dict[str, Tensor]:
+        window = self.augmentation(self.cases[index % len(self.cases)])
+        window = window[0] if isinstance(window, list) else window  # crops come as a list of one
+        return {key: _plain(window[key]) for key in ("image", "label")}
+
+    @torch.no_grad()
+    def _fill_feature_cache(self) -> None:
+        device = next(iter(self.network.parameters())).device
+        for index in range(len(self.cases) * self.cached_windows):
+            window = self._window(index)
+            features = self.network.features(window["image"][None].to(device))
+            self.feature_cache.append({"image": features[0].half().cpu(), "label": window["label"]})
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor

@@ -1,0 +1,92 @@
+"""`medfm3d adapt`: a few labelled scans become a bundle."""
+
+import time
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from medfm3d.adaptation import ADAPTERS
+from medfm3d.cli.options import Device, JsonFile, Organs, Seed, parse_organs, start, write_result
+from medfm3d.cohorts import cohort_from_folders
+from medfm3d.inference import bundle_template, check_output, read_card, run_workflow
+
+TEMPLATE = "fewshot_organ_segmentation"
+Method = Enum("Method", {name: name for name in ADAPTERS}, type=str)
+
+
+def adapt(
+    images: Annotated[Path, typer.Option(help="Folder of scans.")],
+    labels: Annotated[Path, typer.Option(help="Folder of label maps, named as the scans.")],
+    organs: Organs,
+    output: Annotated[Path, typer.Option(help="Folder that becomes the bundle; must not exist yet.")],
+    cases: Annotated[
+        str | None, typer.Option(help="Names of the support cases, a,b,c; all labelled scans if left out.")
+    ] = None,
+    method: Annotated[Method, typer.Option(help="Adaptation method.")] = Method["decoder"],
+    iterations: Annotated[int | None, typer.Option(min=1, help="Steps, instead of the method's own.")] = None,
+    modality: Annotated[str, typer.Option(help="CT, MR, or auto to tell from the intensities.")] = "auto",
+    spacing_mm: Annotated[float | None, typer.Option(help="Working voxel size instead of the median's.")] = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    json_file: JsonFile = None,
+) -> None:
+    """Adapt to organs outlined in 1 to 10 scans; writes a MONAI bundle that segments the others."""
+    names = [name.strip() for name in cases.split(",")] if cases else None
+    result = run_adaptation(
+        images,
+        labels,
+        parse_organs(organs),
+        output,
+        names=names,
+        method=method.value,
+        iterations=iterations,
+        modality=modality,
+        spacing_mm=spacing_mm,
+        device=device,
+        seed=seed,
+    )
+    Console().print(
+        f"adapted by {result['method']} to {len(result['support'])} scans in {result['adaptation_s']:.0f} s: {output}"
+    )
+    write_result(result, json_file)
+
+
+def run_adaptation(
+    images: Path,
+    labels: Path,
+    organs: dict[str, int],
+    output: Path,
+    *,
+    names: list[str] | None = None,
+    method: str = "decoder",
+    iterations: int | None = None,
+    modality: str = "auto",
+    spacing_mm: float | None = None,
+    device: str = "auto",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Run the template bundle's train workflow; see `adapt`. Returns what was done, with `adaptation_s`."""
+    started = time.perf_counter()
+    check_output(output)
+    cohort = cohort_from_folders(images, labels)
+    if names is None:
+        names = [case.name for case in cohort.cases if case.label is not None]
+    overrides = {
+        "cohort": cohort,
+        "output_dir": str(output),
+        "name": output.resolve().name,
+        "organs": organs,
+        "cases": names,
+        "method": method,
+        "modality": modality,
+        "spacing_mm": spacing_mm,
+        "device": start(device, seed),
+        "seed": seed,
+    }
+    if iterations is not None:
+        overrides["iterations"] = iterations
+    run_workflow(bundle_template(TEMPLATE), "train", overrides)
+    return {**read_card(output), "bundle": str(output), "adaptation_s": time.perf_counter() - started}

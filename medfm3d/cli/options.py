@@ -1,0 +1,58 @@
+"""Options that sub-commands share, and the result that scripts read."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from monai.utils import set_determinism
+
+from medfm3d.segmentation import resolve_device
+
+Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda or cuda:N.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random; equal seeds give equal results on the CPU.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="Also write the result here as JSON; - for standard output.")
+]
+Organs = Annotated[
+    str, typer.Option(help="Organs and their ids in the label files, such as liver=1,spleen=2.", metavar="NAME=ID,...")
+]
+
+
+def start(device: str, seed: int) -> torch.device:
+    """Seed everything and return the device; raises ValueError for a device that is not there."""
+    set_determinism(seed=seed)
+    return resolve_device(device)
+
+
+def parse_organs(text: str) -> dict[str, int]:
+    """Return organs and ids from NAME=ID,...
+
+    Raises:
+        ValueError: if the text has another form, or a name or id comes twice.
+    """
+    organs: dict[str, int] = {}
+    for part in text.split(","):
+        name, separator, number = (piece.strip() for piece in part.partition("="))
+        if not separator or not name or not number.isdigit():
+            raise ValueError(f"--organs {text!r}: expected NAME=ID,... such as liver=1,spleen=2")
+        if name in organs or int(number) in organs.values():
+            raise ValueError(f"--organs {text!r}: {name} or {number} comes twice")
+        organs[name] = int(number)
+    return organs
+
+
+def write_result(result: dict[str, Any], file: Path | None) -> None:
+    """Write a sub-command's result for scripts, where one was asked for."""
+    if file is None:
+        return
+    text = json.dumps(result, indent=2, default=str) + "\n"
+    if str(file) == "-":
+        sys.stdout.write(text)
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(file)

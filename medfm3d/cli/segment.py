@@ -1,0 +1,70 @@
+"""`medfm3d segment`: a bundle outlines its organs in scans."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from medfm3d.cli.options import Device, JsonFile, Seed, start, write_result
+from medfm3d.inference import list_inputs, list_remarks, read_card, run_workflow
+
+
+def segment(
+    bundle: Annotated[Path, typer.Option(help="Folder of an adapted bundle.")],
+    input_path: Annotated[Path, typer.Option("--input", help="A scan, a DICOM series folder, or a folder of scans.")],
+    output: Annotated[Path, typer.Option(help="Folder for the masks.")],
+    probabilities: Annotated[bool, typer.Option(help="Also write each organ's probability.")] = False,
+    device: Device = "auto",
+    seed: Seed = 0,
+    json_file: JsonFile = None,
+) -> None:
+    """Outline the bundle's organs in a scan or a folder of scans, on each scan's own grid."""
+    result = run_segmentation(bundle, input_path, output, probabilities=probabilities, device=device, seed=seed)
+    console = Console()
+    for remark in result["remarks"]:
+        console.print(f"[yellow]surprise[/] {remark['case']}: {remark['text']}", highlight=False)
+    console.print(f"{len(result['masks'])} masks in {output}, {result['case_s']:.2f} s a case")
+    write_result(result, json_file)
+
+
+def run_segmentation(
+    bundle: Path,
+    input_path: Path,
+    output: Path,
+    *,
+    inputs: list[Path] | None = None,
+    probabilities: bool = False,
+    device: str = "auto",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Run a bundle's inference workflow; `inputs` names the scans instead of what lies at `input_path`."""
+    card = read_card(bundle)
+    inputs = list_inputs(input_path) if inputs is None else inputs
+    started = time.perf_counter()
+    workflow = run_workflow(
+        bundle,
+        "inference",
+        {
+            "dataset_dir": str(input_path),
+            "datalist": [str(path) for path in inputs],
+            "output_dir": str(output),
+            "save_probabilities": probabilities,
+            "device": start(device, seed),
+        },
+    )
+    elapsed = time.perf_counter() - started
+    masks = [str(path) for path in saved_masks(workflow)]
+    return {
+        "bundle": card["name"],
+        "masks": masks,
+        "remarks": list_remarks(bundle, [Path(mask) for mask in masks]),
+        "segmentation_s": elapsed,
+        "case_s": elapsed / len(inputs),
+    }
+
+
+def saved_masks(workflow: Any) -> list[Path]:
+    """Return the files that an inference workflow wrote, in the order of its inputs."""
+    return workflow.parser.get_parsed_content("postprocessing").transforms[-1].written

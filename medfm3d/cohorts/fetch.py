@@ -1,0 +1,130 @@
+"""Fetching a cohort by its manifest: download, verify, unpack, and leave a receipt of what was fetched."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from medfm3d.cohorts.archive import unpack_archive
+from medfm3d.cohorts.download import DownloadedFile, download_file
+from medfm3d.cohorts.errors import ManifestError
+from medfm3d.cohorts.manifest import CohortManifest, Download, load_manifest
+
+RECEIPT = "fetched.json"
+
+
+@dataclass(frozen=True)
+class FetchReport:
+    """What was fetched; ``cohort_folder`` is the only folder with a dataset.json, or None if there is not just one."""
+
+    manifest: str
+    folder: Path
+    cohort_folder: Path | None
+    files: tuple[DownloadedFile, ...]
+    already_there: bool
+    remarks: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain values that JSON can hold."""
+        return {
+            "manifest": self.manifest,
+            "folder": str(self.folder),
+            "cohort_folder": None if self.cohort_folder is None else str(self.cohort_folder),
+            "files": [asdict(file) | {"path": str(file.path)} for file in self.files],
+            "already_there": self.already_there,
+            "remarks": list(self.remarks),
+        }
+
+
+def fetch(
+    name: str | Path | CohortManifest,
+    destination: str | Path,
+    *,
+    keep_archives: bool = False,
+    progress: bool = False,
+    attempts: int = 6,
+    backoff_s: float = 1.0,
+) -> FetchReport:
+    """Fetch a cohort into ``DESTINATION/NAME``; what is already there is not fetched again.
+
+    Args:
+        name: a manifest, its name, or a path to its JSON file.
+        destination: the folder under which cohorts lie.
+        keep_archives: keep the archives beside what was unpacked from them.
+        progress: show a progress bar on the terminal.
+        attempts: attempts in a row that bring nothing new before a download gives up.
+        backoff_s: pause after the first failed attempt, in seconds.
+
+    Raises:
+        ManifestError: the cohort cannot be downloaded freely; the message says how to get it.
+        DownloadError: a file could not be downloaded, or is not the one that the manifest describes.
+        ArchiveError: an archive is broken or must not be unpacked.
+    """
+    manifest = name if isinstance(name, CohortManifest) else load_manifest(name)
+    if not manifest.downloads:
+        raise ManifestError(
+            f"cohort {manifest.name} ({manifest.title}) cannot be fetched: {manifest.how_to_get} "
+            f"See {manifest.homepage}"
+        )
+    folder = Path(destination) / manifest.name
+    receipt = _read_receipt(folder)
+    fetched = {file.path.name: file for file in receipt if file.path.name in {d.filename for d in manifest.downloads}}
+    todo = [download for download in manifest.downloads if not _is_fetched(download, fetched)]
+    for download in todo:
+        file = download_file(
+            download.url,
+            folder / download.filename,
+            checksum=download.checksum,
+            size_bytes=download.size_bytes,
+            attempts=attempts,
+            backoff_s=backoff_s,
+            progress=progress,
+        )
+        if download.unpack:
+            unpack_archive(file.path, folder)
+        fetched[download.filename] = file
+        _write_receipt(folder, fetched)
+        if download.unpack and not keep_archives:
+            file.path.unlink()
+    files = tuple(fetched[download.filename] for download in manifest.downloads)
+    datasets = sorted(folder.glob("**/dataset.json"))
+    return FetchReport(
+        manifest=manifest.name,
+        folder=folder,
+        cohort_folder=datasets[0].parent if len(datasets) == 1 else None,
+        files=files,
+        already_there=not todo,
+        remarks=tuple(_remarks(manifest, files)),
+    )
+
+
+def _is_fetched(download: Download, fetched: dict[str, DownloadedFile]) -> bool:
+    """Whether the receipt has this file, verified if the manifest now knows a checksum."""
+    file = fetched.get(download.filename)
+    return file is not None and (file.verified or download.checksum is None)
+
+
+def _remarks(manifest: CohortManifest, files: tuple[DownloadedFile, ...]) -> list[str]:
+    notes = {download.filename: download.checksum_note for download in manifest.downloads}
+    return [
+        f"{file.path.name}: its checksum is not verified ({notes[file.path.name]}); its sha256 is {file.sha256}"
+        for file in files
+        if not file.verified
+    ]
+
+
+def _read_receipt(folder: Path) -> list[DownloadedFile]:
+    path = folder / RECEIPT
+    if not path.exists():
+        return []
+    try:
+        return [DownloadedFile(**entry | {"path": folder / entry["path"]}) for entry in json.loads(path.read_text())]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ManifestError(f"{path}: not a receipt of an earlier fetch ({error}): remove it to fetch again") from error
+
+
+def _write_receipt(folder: Path, fetched: dict[str, DownloadedFile]) -> None:
+    entries = [asdict(file) | {"path": file.path.name} for file in fetched.values()]
+    temporary = folder / f".{RECEIPT}.tmp"
+    temporary.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(folder / RECEIPT)

@@ -1,0 +1,202 @@
+"""An adapted segmenter as a MONAI bundle of its own."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from medfm3d import __version__
+from medfm3d.adaptation import AdaptationPlan, read_support
+from medfm3d.cohorts import Case
+from medfm3d.encoders import read_header
+from medfm3d.priors import ComponentsPrior, PriorSet, VolumePrior
+
+PRIORS_FILE = "models/priors.json"
+CARD_FILE = "models/segmenter.json"
+_COPIED = ("LICENSE", "configs", "docs")
+
+
+class BundleError(ValueError):
+    """A bundle folder that cannot be written or used: the message names it, the fault and the remedy."""
+
+
+def check_output(output: str | Path) -> None:
+    """Raise BundleError if a folder that a new bundle is to become is already there and not empty."""
+    output = Path(output)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise BundleError(f"{output}: already there; name another output folder, or remove this one")
+
+
+def staging_folder(output: str | Path) -> str:
+    """Return the folder in which a bundle grows until it is complete, beside the final one and hidden."""
+    output = Path(output).absolute()
+    return str(output.with_name(f".{output.name}.partial"))
+
+
+def write_bundle(
+    *,
+    template: str | Path,
+    staging: str | Path,
+    output: str | Path,
+    name: str,
+    plan: AdaptationPlan,
+    method: str,
+    method_arguments: Mapping[str, Any],
+    support: Sequence[Case],
+    seed: int,
+    encoder: str,
+    encoder_weights: str | Path,
+    decoder_weights: str | Path | None,
+    iterations: int,
+) -> Path:
+    """Complete the bundle whose trained `models/model.pt` lies in the staging folder, and move it to its place.
+
+    What adaptation decided (plan, organs, method) is written into the configs as plain values, so that the bundle
+    needs neither the template nor the support set: `monai.bundle run`, MONAI Label and `medfm3d segment` read it as
+    it is. Organ priors are fitted on the support set.
+
+    Args:
+        template: the bundle whose configs are filled in, such as `bundles/fewshot_organ_segmentation`.
+        staging: folder that holds models/model.pt, from `staging_folder`.
+        output: the bundle's final place; must be free.
+        name: the bundle's name.
+        plan: the adaptation plan.
+        method: name of the adaptation method.
+        method_arguments: its arguments.
+        support: the support cases.
+        seed: of the adaptation.
+        encoder: name of the encoder.
+        encoder_weights: pretrained weights that adaptation started from.
+        decoder_weights: pretrained decoder weights, if any.
+        iterations: optimiser steps taken.
+
+    Returns:
+        The bundle's folder.
+
+    Raises:
+        BundleError: if the output is not free or the staging folder holds no trained weights.
+    """
+    template, staging, output = Path(template), Path(staging), Path(output)
+    check_output(output)
+    if not (staging / "models" / "model.pt").is_file():
+        raise BundleError(f"{staging}: holds no models/model.pt; adaptation did not finish, run it again")
+    for part in _COPIED:
+        _copy(template / part, staging / part)
+    weights = {"encoder": Path(encoder_weights), "decoder": Path(decoder_weights) if decoder_weights else None}
+    for part, file in weights.items():
+        if file is not None:
+            shutil.copyfile(file, staging / "models" / f"{part}.safetensors")
+    card = {
+        "format": "medfm3d-segmenter-1",
+        "name": name,
+        "medfm3d_version": __version__,
+        "date": date.today().isoformat(),
+        "plan": plan.to_json(),
+        "method": method,
+        "method_arguments": dict(method_arguments),
+        "iterations": iterations,
+        "seed": seed,
+        "support": [case.name for case in support],
+        "encoder": encoder,
+        "encoder_provenance": read_header(encoder_weights)["provenance"],
+    }
+    _write_json(staging / CARD_FILE, card)
+    labels = [label for _, label in read_support(support, plan.organs)]
+    priors = PriorSet([VolumePrior(), ComponentsPrior()]).fit(labels, plan.organs)
+    priors.save(staging / PRIORS_FILE)
+    _fill_in_configs(staging / "configs", card)
+    _write_readme(staging / "docs" / "README.md", card)
+    if output.is_dir():
+        output.rmdir()  # an empty folder, as checked above
+    staging.replace(output)
+    return output
+
+
+def _fill_in_configs(configs: Path, card: Mapping[str, Any]) -> None:
+    plan = {"_target_": "medfm3d.adaptation.AdaptationPlan", **card["plan"]}
+    inference = _read_json(configs / "inference.json")
+    inference["plan"] = plan
+    inference["network_def"] |= {
+        "encoder": card["encoder"],
+        "adapter": card["method"],
+        "adapter_arguments": card["method_arguments"],
+    }
+    _write_json(configs / "inference.json", inference)
+
+    train = _read_json(configs / "train.json")
+    train |= {
+        "name": card["name"],
+        "plan": plan,
+        "organs": card["plan"]["organs"],
+        "method": card["method"],
+        "method_arguments": card["method_arguments"],
+        "encoder": card["encoder"],
+        "iterations": card["iterations"],
+        "seed": card["seed"],
+        "ckpt_dir": "$@bundle_root + '/models'",  # trained again, by MONAI Label say, the bundle keeps its place
+        "output_dir": "$@bundle_root",
+        "initialize": ["$monai.utils.set_determinism(seed=@seed)"],
+    }
+    del train["finalize"], train["staging_dir"]
+    if not (configs.parent / "models" / "decoder.safetensors").is_file():
+        train["decoder_weights"] = None
+    _write_json(configs / "train.json", train)
+
+    metadata = _read_json(configs / "metadata.json")
+    organs = card["plan"]["organs"]
+    channels = {"0": "background"} | {str(number): organ for organ, number in organs.items()}
+    metadata["name"] = card["name"]
+    metadata["version"] = "0.1.0"
+    metadata["changelog"] = {"0.1.0": f"adapted by medfm3d {card['medfm3d_version']} on {card['date']}"}
+    metadata["description"] = f"Segments {', '.join(organs)} in {card['plan']['modality']}; adapted by medfm3d"
+    metadata["data_source"] = f"{len(card['support'])} support cases: {', '.join(card['support'])}"
+    formats = metadata["network_data_format"]
+    formats["inputs"]["image"]["modality"] = card["plan"]["modality"]
+    formats["inputs"]["image"]["spatial_shape"] = card["plan"]["window"]
+    formats["outputs"]["pred"] |= {
+        "num_channels": len(channels),
+        "channel_def": channels,
+        "spatial_shape": card["plan"]["window"],
+    }
+    _write_json(configs / "metadata.json", metadata)
+
+
+def _write_readme(path: Path, card: Mapping[str, Any]) -> None:
+    plan = card["plan"]
+    organs = "\n".join(f"| {number} | {organ} |" for organ, number in plan["organs"].items())
+    text = f"""# {card["name"]}
+
+A MONAI bundle that outlines organs in {plan["modality"]}, adapted by medfm3d {card["medfm3d_version"]} from
+{len(card["support"])} labelled scans ({", ".join(card["support"])}) with method `{card["method"]}`,
+{card["iterations"]} steps, seed {card["seed"]}, on {card["date"]}.
+
+| label id | organ |
+|---|---|
+{organs}
+
+Scans are brought to {" x ".join(f"{size:g}" for size in plan["spacing_mm"])} mm and passed in windows of
+{" x ".join(str(side) for side in plan["window"])} voxels; masks come back on the input's grid.
+
+    medfm3d segment --bundle . --input SCANS --output MASKS
+    python -m monai.bundle run --config_file configs/inference.json --bundle_root . --dataset_dir SCANS --output_dir MASKS
+
+A config's `$` expressions are Python code: run bundles from people you trust. Not for clinical use.
+"""
+    path.write_text(text, encoding="utf-8")
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        shutil.copyfile(source, target)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=4) + "\n", encoding="utf-8")

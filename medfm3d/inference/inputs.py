@@ -1,0 +1,29 @@
+"""Which scans a path stands for."""
+
+from pathlib import Path
+
+from medfm3d.volumes import VolumeError, find_volumes
+
+
+def list_inputs(path: str | Path) -> list[Path]:
+    """Return the scans at a path: the file itself, or a folder's volumes, sorted.
+
+    A folder in Decathlon layout (with `imagesTs` or `imagesTr`) stands for its images, test images where there are
+    any; a folder that is one DICOM series stands for that series.
+
+    Raises:
+        VolumeError: if the path does not exist or holds no volume.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise VolumeError(f"{path}: no such file or folder; name a volume or a folder of volumes")
+    if path.is_file():
+        return [path]
+    for images in ("imagesTs", "imagesTr"):
+        found = find_volumes(path / images) if (path / images).is_dir() else []
+        if found:
+            return found
+    found = find_volumes(path)
+    if not found:
+        raise VolumeError(f"{path}: holds no volume; supported are NIfTI, NRRD, MetaImage and DICOM series folders")
+    return found

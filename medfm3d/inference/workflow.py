@@ -1,0 +1,57 @@
+"""Running a bundle's workflow from Python, as `python -m monai.bundle run` does from a shell."""
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigWorkflow
+
+from medfm3d.inference.bundle_writer import BundleError
+
+
+def bundle_template(name: str) -> Path:
+    """Return the folder of a bundle that medfm3d ships, in a checkout or an installed package.
+
+    Raises:
+        BundleError: if there is no bundle of that name.
+    """
+    package = Path(str(resources.files("medfm3d")))
+    places = [package.parent / "bundles", package / "_bundles"]
+    for place in places:
+        if (place / name / "configs" / "metadata.json").is_file():
+            return place / name
+    known = sorted({path.parent.parent.name for place in places for path in place.glob("*/configs/metadata.json")})
+    raise BundleError(f"no bundle {name!r}; medfm3d ships {', '.join(known)}")
+
+
+def run_workflow(bundle: str | Path, workflow: str, overrides: Mapping[str, Any]) -> ConfigWorkflow:
+    """Run one workflow of a bundle: initialise, run, finalise.
+
+    Args:
+        bundle: the bundle's folder.
+        workflow: name of its config without suffix: "train", "inference".
+        overrides: config values to replace, by id.
+
+    Returns:
+        The workflow, whose parser gives access to everything that the config composed.
+
+    Raises:
+        BundleError: if the bundle has no such workflow.
+    """
+    bundle = Path(bundle)
+    config = bundle / "configs" / f"{workflow}.json"
+    if not config.is_file():
+        raise BundleError(f"{config}: no such file; {bundle} is not a MONAI bundle with a {workflow} workflow")
+    running = ConfigWorkflow(
+        config_file=str(config),
+        meta_file=str(bundle / "configs" / "metadata.json"),
+        logging_file=False,
+        workflow_type="train" if workflow == "train" else "inference",
+        bundle_root=str(bundle),
+        **overrides,
+    )
+    running.initialize()
+    running.run()
+    running.finalize()
+    return running

@@ -1,0 +1,85 @@
+"""Encoder, decoder, adapter and classifier in one network."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from torch import Tensor, nn
+
+from medfm3d.adaptation import create_adapter
+from medfm3d.encoders import create_encoder
+from medfm3d.segmentation.decoder import LightDecoder
+from medfm3d.segmentation.compute import resolve_precision
+
+
+class Segmenter(nn.Module):
+    """Window to logits: a plain module that runs under any MONAI inferer, in any tool that knows bundles.
+
+    It is built from names and numbers alone, so that a bundle's `network_def` is complete and its state dict loads
+    without any other file. The steps are kept apart because adapters train only some of them and cache the rest:
+    `features` (encoder and decoder) and `classify` (adapter and classifier).
+
+    Args:
+        organs: names of the organs, in the order of the output channels after background.
+        encoder: name of an encoder, a key of `medfm3d.encoders.ENCODERS`.
+        encoder_arguments: arguments that differ from those of the named encoder.
+        adapter: name of an adapter, a key of `medfm3d.adaptation.ADAPTERS`.
+        adapter_arguments: its arguments.
+        widths: channels of the decoder at strides 2, 4 and 8.
+        feature_channels: channels of the full-resolution features.
+        precision: "float32", "bfloat16" (autocast), or "auto": bfloat16 where the processor computes it natively.
+
+    Raises:
+        ValueError: if there are no organs, or an unknown encoder, adapter or precision is named.
+    """
+
+    def __init__(
+        self,
+        organs: Sequence[str],
+        encoder: str = "vit_tiny",
+        encoder_arguments: Mapping[str, Any] | None = None,
+        adapter: str = "decoder",
+        adapter_arguments: Mapping[str, Any] | None = None,
+        widths: Sequence[int] = (48, 64, 96),
+        feature_channels: int = 16,
+        precision: str = "auto",
+    ) -> None:
+        super().__init__()
+        if not organs:
+            raise ValueError("a segmenter needs at least one organ")
+        self.organs = tuple(organs)
+        self.precision = precision
+        resolve_precision(precision, torch.device("cpu"))  # an unknown name is refused here, not at the first window
+        self.encoder = create_encoder(encoder, **(encoder_arguments or {}))
+        self.decoder = LightDecoder(
+            self.encoder.channels, self.encoder.strides, self.encoder.in_channels, widths, feature_channels
+        )
+        self.method = create_adapter(adapter, **(adapter_arguments or {}))
+        self.adapter = self.method.feature_adapter(feature_channels)
+        self.classifier = nn.Conv3d(feature_channels, 1 + len(self.organs), kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits, (B, 1 + organs, D, H, W) float32, of a window (B, C, D, H, W)."""
+        return self.classify(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the decoder's features, (B, feature_channels, D, H, W), of a window (B, C, D, H, W)."""
+        x = _plain(x)
+        with self._autocast(x.device):
+            return self.decoder(x, self.encoder(x)).float()
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Return logits, (B, 1 + organs, D, H, W) float32, of features (B, feature_channels, D, H, W)."""
+        features = _plain(features)
+        with self._autocast(features.device):
+            return self.classifier(self.adapter(features)).float()
+
+    def _autocast(self, device: torch.device) -> torch.autocast:
+        dtype = resolve_precision(self.precision, device)
+        return torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32)
+
+
+def _plain(x: Tensor) -> Tensor:
+    """Drop a MetaTensor's metadata: its bookkeeping at every operation costs more than a small convolution."""
+    return x.as_tensor() if isinstance(x, MetaTensor) else x
