@@ -1,0 +1,138 @@
+"""A DICOM series folder, by GDCM through SimpleITK, with the checks that the reader leaves out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from medfm3d.volumes.errors import VolumeError
+from medfm3d.volumes.itk_files import from_itk
+from medfm3d.volumes.volume import Volume
+
+_ORIENTATION, _POSITION = "0020|0037", "0020|0032"  # DICOM PS3.3, C.7.6.2, image plane module
+_SERIES_DESCRIPTION, _MODALITY = "0008|103e", "0008|0060"
+GAP_TOLERANCE = 0.05  # of the slice distance; exports round positions to 0.01 mm or so
+TILT_TOLERANCE = 1e-3  # sine of the angle between slice normal and stacking direction
+
+
+@dataclass(frozen=True)
+class _Slice:
+    file: str
+    position_mm: np.ndarray
+    directions: np.ndarray  # 2 x 3, LPS
+
+
+def read_dicom_series(folder: Path, series_uid: str | None = None) -> Volume:
+    """Read the one series of a folder, slices in the order of their places along the normal.
+
+    Args:
+        folder: folder that holds the slices.
+        series_uid: which series to read where there are several.
+
+    Raises:
+        VolumeError: if the folder holds no or several series, or not the one named; if slices are missing, doubled,
+            turned against each other or shifted sideways (a tilted gantry); if a file is multi-frame or unreadable.
+    """
+    files = _series_files(folder, series_uid)
+    slices = [_read_place(file) for file in files]
+    _check_stack(folder, slices)
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames([piece.file for piece in _sorted_along_normal(slices)])
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise VolumeError(f"{folder}: cannot be read ({str(error).splitlines()[-1]}); export it again") from error
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise VolumeError(f"{folder}: holds colour pictures; choose the series of the scan itself")
+    return from_itk(image, folder)
+
+
+def _series_files(folder: Path, series_uid: str | None) -> tuple[str, ...]:
+    found = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    if not found:
+        raise VolumeError(f"{folder}: holds no DICOM series; name the folder that holds the slices themselves")
+    if series_uid is None and len(found) > 1:
+        listed = "; ".join(_describe(folder, uid) for uid in found)
+        raise VolumeError(
+            f"{folder}: holds {len(found)} series ({listed}); move each into a folder of its own, or name one by "
+            "series_uid"
+        )
+    chosen = series_uid or found[0]
+    if chosen not in found:
+        raise VolumeError(f"{folder}: has no series {chosen}; it holds {', '.join(found)}")
+    return sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), chosen)
+
+
+def _describe(folder: Path, uid: str) -> str:
+    files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)
+    reader = _header(files[0])
+    words = [reader.GetMetaData(tag).strip() for tag in (_MODALITY, _SERIES_DESCRIPTION) if reader.HasMetaDataKey(tag)]
+    return f"{uid}: {' '.join(words)}, {len(files)} files"
+
+
+def _header(file: str) -> sitk.ImageFileReader:
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(file)
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise VolumeError(
+            f"{file}: is not a readable DICOM file ({str(error).splitlines()[-1]}); export it again"
+        ) from error
+    return reader
+
+
+def _read_place(file: str) -> _Slice:
+    reader = _header(file)
+    if len(reader.GetSize()) > 2 and reader.GetSize()[2] > 1:
+        raise VolumeError(f"{file}: is a multi-frame file, which is not supported; convert it to NIfTI (dcm2niix does)")
+    for tag, name in ((_ORIENTATION, "orientation"), (_POSITION, "position")):
+        if not reader.HasMetaDataKey(tag):
+            raise VolumeError(
+                f"{file}: has no image {name} ({tag}), so its place is unknown; choose an axial scan series"
+            )
+    directions = np.array([float(number) for number in reader.GetMetaData(_ORIENTATION).split("\\")]).reshape(2, 3)
+    position = np.array([float(number) for number in reader.GetMetaData(_POSITION).split("\\")])
+    return _Slice(file, position, directions)
+
+
+def _sorted_along_normal(slices: list[_Slice]) -> list[_Slice]:
+    normal = np.cross(*slices[0].directions)
+    return sorted(slices, key=lambda piece: float(piece.position_mm @ normal))
+
+
+def _check_stack(folder: Path, slices: list[_Slice]) -> None:
+    if len(slices) < 2:
+        raise VolumeError(f"{folder}: its series has a single slice; give the whole series")
+    first = slices[0].directions
+    turned = [piece.file for piece in slices if np.abs(piece.directions - first).max() > 1e-3]
+    if turned:
+        raise VolumeError(f"{folder}: slices lie in different planes ({turned[0]}); take the localizer slices out")
+    slices = _sorted_along_normal(slices)
+    normal = np.cross(*first)
+    places = np.array([piece.position_mm for piece in slices])
+    gaps = np.diff(places @ normal)
+    step = float(np.median(gaps))
+    if step <= 0 or gaps.min() < 0.5 * step:
+        n = int(gaps.argmin())
+        raise VolumeError(
+            f"{folder}: {slices[n].file} and {slices[n + 1].file} lie {gaps[n]:.3g} mm apart where {step:.3g} mm is "
+            "usual; the folder mixes several phases or copies, keep one"
+        )
+    uneven = np.abs(gaps - step) > GAP_TOLERANCE * step
+    if uneven.any():
+        n = int(np.abs(gaps - step).argmax())
+        raise VolumeError(
+            f"{folder}: {gaps[n]:.3g} mm between {slices[n].file} and {slices[n + 1].file} where {step:.3g} mm is "
+            "usual: a slice is missing or the distance changes; export the whole series, or resample it to even slices"
+        )
+    way = places[-1] - places[0]
+    sideways = np.linalg.norm(way - (way @ normal) * normal) / np.linalg.norm(way)
+    if sideways > TILT_TOLERANCE:
+        angle = np.degrees(np.arcsin(sideways))
+        raise VolumeError(
+            f"{folder}: the gantry is tilted by {angle:.2f} degrees, slices are shifted against each other; resample "
+            "the series onto an orthogonal grid first (dcm2niix does so)"
+        )

@@ -1,0 +1,96 @@
+"""The ends of a MONAI pipeline: scans in and masks out, with their geometry."""
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import LoadImaged, MapTransform, SaveImaged
+
+from medfm3d.volumes.errors import VolumeError
+from medfm3d.volumes.paths import output_name
+from medfm3d.volumes.reading import read_label, read_volume
+from medfm3d.volumes.volume import Volume
+from medfm3d.volumes.writing import write_volume
+
+
+class LoadVolumed(LoadImaged):
+    """Read scans as channel-first MetaTensors, with the checks of `read_volume`.
+
+    MONAI's own loader tries one reader after another and hides what the first one said of a faulty file; this one
+    raises the `VolumeError` itself. It is a `LoadImaged`, because MONAI Label looks for those.
+
+    Args:
+        keys: entries that hold paths; they become (1, D, H, W), float32 for scans and int32 for label maps.
+        label: whether the files are label maps.
+    """
+
+    def __init__(self, keys: KeysCollection, label: bool = False) -> None:
+        super().__init__(keys)
+        self.label = label
+
+    def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
+        """Return the data with paths replaced by tensors; raises VolumeError for an unusable file."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            path = result[key]
+            volume = read_label(path) if self.label else read_volume(path)
+            array = np.ascontiguousarray(volume.array, dtype=np.int32 if self.label else np.float32)
+            affine = torch.from_numpy(volume.affine)
+            meta = {"filename_or_obj": str(path), "original_affine": affine, "spatial_shape": volume.shape}
+            result[key] = MetaTensor(torch.from_numpy(array)[None], affine=affine, meta=meta)
+        return result
+
+
+class SaveVolumed(SaveImaged):
+    """Write masks on their scan's grid, one file a scan, whole or not at all.
+
+    Args:
+        keys: entries of shape (1, D, H, W) with the scan's affine.
+        output_dir: folder to write to.
+        output_ext: file type: ".nii.gz", ".nii", ".nrrd", ".mha" or ".mhd".
+        output_postfix: appended to the scan's name after an underscore, unless empty.
+        dtype: type of the voxels.
+
+    Attributes:
+        written: the files written so far.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        output_dir: str | Path,
+        output_ext: str = ".nii.gz",
+        output_postfix: str = "",
+        dtype: str = "uint16",
+    ) -> None:
+        MapTransform.__init__(self, keys)
+        self.output_dir = Path(output_dir)
+        self.output_ext = output_ext
+        self.output_postfix = output_postfix
+        self.dtype = np.dtype(dtype)
+        self.written: list[Path] = []
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write the masks and return the data unchanged.
+
+        Raises:
+            VolumeError: if two scans of one run have the same name, so that one mask would replace the other; if a
+                scan itself would be overwritten.
+        """
+        result = dict(data)
+        for key in self.key_iterator(result):
+            tensor = result[key]
+            scan = Path(tensor.meta["filename_or_obj"])
+            postfix = f"_{self.output_postfix}" if self.output_postfix else ""
+            path = self.output_dir / f"{output_name(scan)}{postfix}{self.output_ext}"
+            if path in self.written:
+                raise VolumeError(f"{scan}: its mask {path} is another scan's already; give the scans distinct names")
+            if path.resolve() == scan.resolve():
+                raise VolumeError(f"{scan}: its mask would overwrite it; name another output folder")
+            array = np.asarray(tensor.cpu())[0].astype(self.dtype)
+            self.written.append(write_volume(Volume(array, np.asarray(tensor.affine)), path))
+        return result

@@ -1,0 +1,42 @@
+"""Which files are volumes, and what their cases are called."""
+
+from pathlib import Path
+
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+VOLUME_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
+
+
+def volume_suffix(path: str | Path) -> str | None:
+    """Return the suffix by which a file is known as a volume, or None."""
+    name = Path(path).name.lower()
+    return next((suffix for suffix in VOLUME_SUFFIXES if name.endswith(suffix)), None)
+
+
+def output_name(path: str | Path) -> str:
+    """Return a scan's name without folder and suffix: what its mask is called."""
+    name = Path(path).name
+    return name[: -len(volume_suffix(name) or "")] if volume_suffix(name) else name
+
+
+def find_volumes(folder: str | Path) -> list[Path]:
+    """Return the volume files and DICOM series folders in a folder, sorted by name.
+
+    Hidden files are passed over. A folder that itself holds the slices of a series stands for that series.
+    """
+    folder = Path(folder)
+    if is_dicom_folder(folder):
+        return [folder]
+    visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    files = [path for path in visible if path.is_file() and volume_suffix(path)]
+    return sorted(files + [path for path in visible if path.is_dir() and is_dicom_folder(path)])
+
+
+def is_dicom_folder(folder: str | Path) -> bool:
+    """Return whether a folder holds DICOM slices directly, by the "DICM" after the preamble (DICOM PS3.10, 7.1)."""
+    for path in Path(folder).iterdir():
+        if path.is_file() and not path.name.startswith(".") and not volume_suffix(path):
+            with path.open("rb") as file:
+                if file.read(132)[128:] == b"DICM":
+                    return True
+    return False
