@@ -49,7 +49,14 @@ def report(
     """Write one HTML page: table, plots, overlays of best, median and worst case, and what surprised the priors."""
     start(device, seed)
     result = run_report(
-        predictions, images, parse_organs(organs), output, labels=labels, bundle=bundle, tolerance_mm=tolerance_mm, seed=seed
+        predictions,
+        images,
+        parse_organs(organs),
+        output,
+        labels=labels,
+        bundle=bundle,
+        tolerance_mm=tolerance_mm,
+        seed=seed,
     )
     Console().print(f"report: {output}")
     write_result(result, json_file)

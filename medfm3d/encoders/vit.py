@@ -166,5 +166,3 @@ def unpatchify(patches: Tensor, patch_size: Sequence[int], window: Sequence[int]
     d, h, w = window
     x = patches.reshape(patches.shape[0], d // p, h // q, w // r, channels, p, q, r)
     return x.permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(patches.shape[0], channels, d, h, w)
-
-

@@ -20,7 +20,9 @@ def read_card(bundle: str | Path) -> dict[str, Any]:
     bundle = Path(bundle)
     absent = [name for name in _NEEDED if not (bundle / name).is_file()]
     if absent:
-        raise BundleError(f"{bundle}: is not an adapted bundle, {', '.join(absent)} is missing; make one by medfm3d adapt")
+        raise BundleError(
+            f"{bundle}: is not an adapted bundle, {', '.join(absent)} is missing; make one by medfm3d adapt"
+        )
     try:
         card = json.loads((bundle / CARD_FILE).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:

@@ -1,5 +1,6 @@
 """Masked autoencoder: an encoder sees a few patches, a light decoder guesses the voxels of the rest."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -31,7 +32,7 @@ class MaskedAutoencoder(nn.Module):
     """An encoder with a light transformer decoder that reconstructs what the encoder did not see.
 
     The encoder computes the visible units alone. The decoder is made of the ViT's own blocks with 3D rotary positions,
-    gets the encoded units and one learnt mask token for each hidden unit, and predicts the hidden units' voxels
+    gets the encoded units and one learnt mask token for each hidden unit, to which fixed sine-cosine positions are added, and predicts the hidden units' voxels
     normalised by each patch's own mean and standard deviation.
 
     Sources: He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners"; Wald et al. 2025, "Primus"
@@ -113,7 +114,11 @@ class MaskedAutoencoder(nn.Module):
         hidden = order[:, seen.shape[1] :]
         guesses = self.mask_token.to(seen.dtype).expand(x.shape[0], hidden.shape[1], -1)
         tokens = torch.cat((seen, guesses), dim=1)
-        rotary = self._rotary_positions(self.encoder.unit_grid(x.shape[2:]))[order].unsqueeze(1)
+        grid = self.encoder.unit_grid(x.shape[2:])
+        # Mask tokens are all alike, and rotary positions alone tell them apart only as far as attention is sharp, which
+        # it is not at the start.
+        tokens = tokens + sincos_positions(grid, tokens.shape[-1], x.device)[order]
+        rotary = self._rotary_positions(grid)[order].unsqueeze(1)
         for block in self.decoder.blocks:
             tokens = block(tokens, rope=rotary)
         patches = self.head(self.decoder.norm(tokens[:, seen.shape[1] :]))
@@ -149,6 +154,18 @@ class MaskedAutoencoder(nn.Module):
     def _rotary_positions(self, grid: tuple[int, int, int]) -> Tensor:
         """Return (N, 2 x head_dim) sines and cosines of the unit positions of a grid."""
         return torch.cat(build_rotary_pos_embed(list(grid), self.rotary_bands, in_pixels=False), dim=-1)
+
+
+def sincos_positions(grid: Sequence[int], dim: int, device: torch.device) -> Tensor:
+    """Return (N, dim) sines and cosines of each unit's place along the three axes, at frequencies 1 to 1/100.
+
+    Units are in row-major order; `dim` is a multiple of 6. As Vaswani et al. 2017, with a shorter longest wave since
+    windows have tens of units along an axis, not thousands.
+    """
+    waves = 100 ** -torch.linspace(0, 1, dim // 6, device=device)
+    places = torch.cartesian_prod(*(torch.arange(side, device=device, dtype=torch.float32) for side in grid))
+    angles = (places[..., None] * waves).flatten(1)
+    return torch.cat((angles.sin(), angles.cos()), dim=1)
 
 
 def patch_scale(patches: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,7 +26,7 @@ def warmup_cosine(warmup_steps: int, total_steps: int, final_factor: float = 0.0
 
 
 def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split the trained weights for an optimiser: matrices and kernels decay; norms, biases and learnt tokens do not."""
+    """Split trained weights for an optimiser: matrices and kernels decay; norms, biases and learnt tokens do not."""
     trained = [(name, weight) for name, weight in module.named_parameters() if weight.requires_grad]
 
     def decays(name: str, weight: nn.Parameter) -> bool:

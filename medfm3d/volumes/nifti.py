@@ -79,8 +79,8 @@ def _check_header(path: Path, image: nib.Nifti1Image) -> None:
         sizes = np.linalg.norm(affine[:3, :3], axis=0)
         if (sizes > 0).all() and (np.abs(sizes / raw - 1) > _SFORM_AGREES).any():
             raise VolumeError(
-                f"{path}: its header gives two voxel sizes, {raw.tolist()} mm (pixdim) and {sizes.tolist()} mm (sform), "
-                "and programs differ in which they read; write the true one into both"
+                f"{path}: its header gives two voxel sizes, {raw.tolist()} mm (pixdim) and {sizes.tolist()} mm "
+                "(sform), and programs differ in which they read; write the true one into both"
             )
     if sform and qform and np.isfinite(affine).all():
         corner = np.array([*np.array(image.shape[:3]) - 1, 1])

@@ -1,0 +1,36 @@
+"""Pretraining: an encoder learns from volumes without labels."""
+
+from medfm3d.pretraining.cohort_volumes import PreparedVolumes, PretrainingCohort
+from medfm3d.pretraining.export_encoder import ExportEncoder
+from medfm3d.pretraining.mae_module import MAEModule
+from medfm3d.pretraining.masked_autoencoder import MaskedAutoencoder, MaskedPrediction, patch_scale
+from medfm3d.pretraining.masking import random_mask, seeded_generator
+from medfm3d.pretraining.pretraining_data import PretrainingData
+from medfm3d.pretraining.reconstruction_picture import ReconstructionPicture, draw_reconstruction, save_figure
+from medfm3d.pretraining.resuming import find_checkpoint, load_network
+from medfm3d.pretraining.schedule import decay_groups, warmup_cosine
+from medfm3d.pretraining.windows import StepSampler, WindowDataset, pretraining_augmentation, random_window
+
+__all__ = [
+    "ExportEncoder",
+    "MAEModule",
+    "MaskedAutoencoder",
+    "MaskedPrediction",
+    "PreparedVolumes",
+    "PretrainingCohort",
+    "PretrainingData",
+    "ReconstructionPicture",
+    "StepSampler",
+    "WindowDataset",
+    "decay_groups",
+    "draw_reconstruction",
+    "find_checkpoint",
+    "load_network",
+    "patch_scale",
+    "pretraining_augmentation",
+    "random_mask",
+    "random_window",
+    "save_figure",
+    "seeded_generator",
+    "warmup_cosine",
+]

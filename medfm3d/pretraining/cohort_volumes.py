@@ -1,0 +1,100 @@
+"""The unlabelled volumes of a cohort, preprocessed once and kept on disk as tensors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from monai.transforms import EnsureTyped, Orientationd, Spacingd, Transform
+
+from medfm3d.cohorts.cohort import read_cohort
+from medfm3d.cohorts.preprocessed_cache import ContentKeyedCache
+from medfm3d.volumes import IntensityNormalized, LoadVolumed, VolumeError, find_volumes
+
+
+@dataclass(frozen=True)
+class PretrainingCohort:
+    """Unlabelled volumes that are prepared alike.
+
+    Attributes:
+        images: a volume file, a DICOM series folder, a folder of volumes, a folder with a dataset.json (its images are
+            taken, its labels are not), or several of these.
+        weight: how often its windows are drawn, relative to the other cohorts.
+        spacing_mm: voxel size to resample to, along the axes of RAS orientation; a single number for all three; each
+            scan keeps its own if None.
+        modality: "CT", "MR" or "auto", for the normalisation of intensities.
+    """
+
+    images: str | Path | Sequence[str | Path]
+    weight: float = 1.0
+    spacing_mm: float | Sequence[float] | None = None
+    modality: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.weight > 0:
+            raise ValueError(f"a cohort's weight must be positive, got {self.weight}")
+
+    def files(self) -> list[Path]:
+        """Return the files and DICOM series folders, in a fixed order.
+
+        Raises:
+            VolumeError: if a path does not exist or holds no volume.
+        """
+        paths = [self.images] if isinstance(self.images, str | Path) else self.images
+        return [file for path in paths for file in _files_at(Path(path))]
+
+    def preprocessing(self) -> list[Transform]:
+        """Return the transforms from a file to a float16 tensor (1, I, J, K) in RAS with normalised intensities."""
+        spacing = [] if self.spacing_mm is None else [Spacingd("image", pixdim=self._spacing(), mode="bilinear")]
+        return [
+            LoadVolumed("image"),
+            Orientationd("image", axcodes="RAS"),
+            IntensityNormalized("image", modality=self.modality),
+            *spacing,
+            EnsureTyped(
+                "image", dtype=torch.float16, track_meta=False
+            ),  # half the room, and half the reading, of float32
+        ]
+
+    def _spacing(self) -> tuple[float, ...]:
+        spacing = self.spacing_mm
+        return (float(spacing),) * 3 if isinstance(spacing, int | float) else tuple(spacing)
+
+
+class PreparedVolumes:
+    """The volumes of a cohort in a cache folder.
+
+    Args:
+        cohort: whose volumes.
+        files: those of its files that are meant.
+        cache_dir: folder of the entries; several runs and processes may share it.
+    """
+
+    def __init__(self, cohort: PretrainingCohort, files: Sequence[Path], cache_dir: str | Path) -> None:
+        self._items = [{"image": str(file)} for file in files]
+        self._cache = ContentKeyedCache(
+            self._items, cohort.preprocessing(), cache_dir, file_keys=("image",), track_meta=False
+        )
+
+    def prepare(self) -> None:
+        """Preprocess what is not in the cache yet; the error of a bad file names it."""
+        for index, entry in enumerate(self.entries()):
+            if not entry.is_file():
+                self._cache[index]
+
+    def entries(self) -> list[Path]:
+        """Return the cache entry of each file: a dictionary whose `image` is a (1, I, J, K) float16 tensor."""
+        return [self._cache.entry_path(item) for item in self._items]
+
+
+def _files_at(path: Path) -> list[Path]:
+    if not path.exists():
+        raise VolumeError(f"{path}: does not exist; give a volume file, a folder of volumes or a cohort's folder")
+    if (path / "dataset.json").is_file():
+        return [case.image for case in read_cohort(path)]
+    if not path.is_dir():
+        return [path]
+    found = find_volumes(path)
+    if not found:
+        raise VolumeError(f"{path}: holds no volume; give a folder of volumes, or one with a dataset.json")
+    return found
