@@ -1,4 +1,4 @@
-"""Training windows from a few labelled cases, with the frozen part of the network computed once where that is possible."""
+"""Training windows from a few labelled cases; what the frozen part of the network says of them is computed once."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -30,8 +30,8 @@ class ViTEncoder(Encoder):
         depth: number of blocks.
         num_heads: attention heads.
         register_tokens: learnt tokens beside those of the patches; they are dropped from the output.
-        out_layers: blocks (counted from 0) whose output enters the pyramid, the last block among them and alone if None.
-            All maps have the patch's stride, shallow first.
+        out_layers: blocks (counted from 0) whose output enters the pyramid, the last block among them, and alone if
+            None. All maps have the patch's stride, shallow first.
         absolute_window: window (D, H, W) in voxels for which absolute positions are learnt; none if None.
         drop_path_rate: stochastic depth of the last block, rising linearly from 0.
         gradient_checkpointing: recompute blocks in the backward pass to save memory.

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from medfm3d.encoders.encoder import Encoder
-from medfm3d.encoders.registry import create_encoder
+from medfm3d.encoders.registry import ENCODERS, create_encoder
 
 FORMAT = "medfm3d-weights-1"
 
@@ -117,10 +117,11 @@ def load_encoder(path: str | Path) -> Encoder:
     """Construct the encoder that a weights file names, in evaluation mode, with its weights in float32.
 
     Raises:
-        WeightsError: as `load_weights`.
-        ValueError: if the file's encoder is not one of `ENCODERS`.
+        WeightsError: as `load_weights`, and if the file's encoder is not one of `ENCODERS`.
     """
     header = read_header(path)
+    if header["architecture"] not in ENCODERS:
+        raise WeightsError(f"{path}: holds {header['architecture']!r}, not an encoder of {', '.join(ENCODERS)}")
     encoder = create_encoder(header["architecture"], **header["arguments"])
     load_weights(encoder, path)
     return encoder.eval()

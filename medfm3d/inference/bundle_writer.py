@@ -180,7 +180,8 @@ Scans are brought to {" x ".join(f"{size:g}" for size in plan["spacing_mm"])} mm
 {" x ".join(str(side) for side in plan["window"])} voxels; masks come back on the input's grid.
 
     medfm3d segment --bundle . --input SCANS --output MASKS
-    python -m monai.bundle run --config_file configs/inference.json --bundle_root . --dataset_dir SCANS --output_dir MASKS
+    python -m monai.bundle run --config_file configs/inference.json --bundle_root . \\
+        --dataset_dir SCANS --output_dir MASKS
 
 A config's `$` expressions are Python code: run bundles from people you trust. Not for clinical use.
 """

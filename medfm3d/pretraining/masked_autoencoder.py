@@ -31,9 +31,9 @@ class MaskedPrediction(NamedTuple):
 class MaskedAutoencoder(nn.Module):
     """An encoder with a light transformer decoder that reconstructs what the encoder did not see.
 
-    The encoder computes the visible units alone. The decoder is made of the ViT's own blocks with 3D rotary positions,
-    gets the encoded units and one learnt mask token for each hidden unit, to which fixed sine-cosine positions are added, and predicts the hidden units' voxels
-    normalised by each patch's own mean and standard deviation.
+    The encoder computes the visible units alone. The decoder is made of the ViT's own blocks with 3D rotary positions.
+    It gets the encoded units and one learnt mask token for each hidden unit, adds fixed sine-cosine positions, and
+    predicts the hidden units' voxels normalised by each patch's own mean and standard deviation.
 
     Sources: He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners"; Wald et al. 2025, "Primus"
     (arXiv 2503.01835), for the blocks.

@@ -26,7 +26,7 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
 
 
 def resolve_device(device: str) -> torch.device:
-    """Return the device of a name: "cpu", "cuda", "cuda:N", or "auto" for the first GPU where there is one, else the CPU.
+    """Return the device of a name: "cpu", "cuda", "cuda:N", or "auto": a GPU where there is one, else the CPU.
 
     Raises:
         ValueError: if the name is none of these, or names a GPU that this machine does not have.

@@ -28,8 +28,8 @@ def load_pretrained(
         trained_with = read_header(decoder_weights)["provenance"].get("encoder_sha256")
         if trained_with and encoder_weights is not None and trained_with != file_sha256(encoder_weights):
             raise WeightsError(
-                f"{decoder_weights}: was pretrained on another encoder than {encoder_weights}; name a pair that belongs "
-                "together, or no decoder weights"
+                f"{decoder_weights}: was pretrained on another encoder than {encoder_weights}; name a pair that "
+                "belongs together, or no decoder weights"
             )
     elif segmenter.method.caches_features:
         raise WeightsError(

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from medfm3d.adaptation import create_adapter
 from medfm3d.encoders import create_encoder
-from medfm3d.segmentation.decoder import LightDecoder
 from medfm3d.segmentation.compute import resolve_precision
+from medfm3d.segmentation.decoder import LightDecoder
 
 
 class Segmenter(nn.Module):
