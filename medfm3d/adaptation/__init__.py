@@ -5,6 +5,7 @@ from medfm3d.adaptation.augmentation import training_augmentation
 from medfm3d.adaptation.box_adapter import BoxAdapter, SpatialAdapter
 from medfm3d.adaptation.check import check_adapter
 from medfm3d.adaptation.decoder_tuning import DecoderTuning
+from medfm3d.adaptation.deformed_window import RandDeformedWindowd
 from medfm3d.adaptation.ema import EMAWeights
 from medfm3d.adaptation.full_tuning import FullTuning
 from medfm3d.adaptation.linear_probe import LinearProbe
@@ -27,6 +28,7 @@ __all__ = [
     "FullTuning",
     "LabelIdsToChannels",
     "LinearProbe",
+    "RandDeformedWindowd",
     "SpatialAdapter",
     "SupportDataset",
     "TrainingDefaults",

@@ -35,6 +35,8 @@ def check_adapter(method: Adapter, network: AdaptableNetwork, window: torch.Tens
     assert all(group["lr"] > 0 for group in groups), f"{method.name}: learning rates must be positive"
 
     method.freeze(network)
+    flowing = {id(p) for p in network.parameters() if p.requires_grad}
+    assert flowing == ids, f"{method.name}: after freeze exactly the trained weights must take gradients"
     before = copy.deepcopy(list(network.parameters()))
     module = method.trained_module(network)
     inputs = features if method.caches_features else window

@@ -70,7 +70,6 @@ class SupportDataset(Dataset):
 
     def _window(self, index: int) -> dict[str, Tensor]:
         window = self.augmentation(self.cases[index % len(self.cases)])
-        window = window[0] if isinstance(window, list) else window  # crops come as a list of one
         return {key: _plain(window[key]) for key in ("image", "label")}
 
     @torch.no_grad()

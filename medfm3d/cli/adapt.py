@@ -10,7 +10,7 @@ from rich.console import Console
 
 from medfm3d.adaptation import ADAPTERS
 from medfm3d.cli.options import Device, JsonFile, Organs, Seed, parse_organs, start, write_result
-from medfm3d.cohorts import cohort_from_folders
+from medfm3d.cohorts import Cohort, cohort_from_folders
 from medfm3d.inference import bundle_template, check_output, read_card, run_workflow
 
 TEMPLATE = "fewshot_organ_segmentation"
@@ -35,9 +35,9 @@ def adapt(
 ) -> None:
     """Adapt to organs outlined in 1 to 10 scans; writes a MONAI bundle that segments the others."""
     names = [name.strip() for name in cases.split(",")] if cases else None
+    cohort = cohort_from_folders(images, labels)
     result = run_adaptation(
-        images,
-        labels,
+        cohort,
         parse_organs(organs),
         output,
         names=names,
@@ -55,8 +55,7 @@ def adapt(
 
 
 def run_adaptation(
-    images: Path,
-    labels: Path,
+    cohort: Cohort,
     organs: dict[str, int],
     output: Path,
     *,
@@ -71,7 +70,6 @@ def run_adaptation(
     """Run the template bundle's train workflow; see `adapt`. Returns what was done, with `adaptation_s`."""
     started = time.perf_counter()
     check_output(output)
-    cohort = cohort_from_folders(images, labels)
     if names is None:
         names = [case.name for case in cohort.cases if case.label is not None]
     overrides = {

@@ -1,16 +1,17 @@
 """`medfm3d evaluate` and `medfm3d report`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from medfm3d.cli.options import Device, JsonFile, Organs, Seed, parse_organs, start, write_result
-from medfm3d.evaluation import Evaluation, evaluate_folder, write_report
-from medfm3d.inference import list_remarks
+from medfm3d.evaluation import METRICS, Evaluation, MetricSummary, evaluate_folder, list_predictions, write_report
+from medfm3d.inference import list_remarks, read_card
 
 Predictions = Annotated[Path, typer.Option(help="Folder of masks.")]
 
@@ -60,3 +61,61 @@ def report(
     )
     Console().print(f"report: {output}")
     write_result(result, json_file)
+
+
+def print_summary(evaluation: Evaluation) -> None:
+    """Print each organ's scores: the mean, and its 95 % interval where there is one."""
+    table = Table(title=f"{len(evaluation.cases)} cases, surface Dice at {evaluation.tolerance_mm:g} mm")
+    table.add_column("organ")
+    for name in ("n", "absent", "one-sided", *METRICS.values()):
+        table.add_column(name, justify="right")
+    for organ, summary in evaluation.summary().items():
+        counts = (str(count) for count in (summary.n, summary.absent, summary.one_sided))
+        table.add_row(escape(organ), *counts, *(_mean(summary.metrics[metric]) for metric in METRICS))
+    console = Console()
+    console.print(table)
+    if evaluation.mean_dice is not None:
+        console.print(f"mean Dice over organs: {evaluation.mean_dice:.3f}")
+    if evaluation.unpredicted:
+        console.print(f"{len(evaluation.unpredicted)} cases with a label but no mask were not counted")
+
+
+def run_report(
+    predictions: Path,
+    images: Path,
+    organs: Mapping[str, int],
+    output: Path,
+    *,
+    labels: Path | None = None,
+    bundle: Path | None = None,
+    tolerance_mm: float = 2.0,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Write the report on a folder of masks, scored where there are labels, remarked on where there is a bundle."""
+    evaluation = None
+    if labels is not None:
+        evaluation = evaluate_folder(predictions, labels, organs, tolerance_mm=tolerance_mm, seed=seed)
+    remarks = None if bundle is None else list_remarks(bundle, list(list_predictions(predictions).values()))
+    path = write_report(
+        output,
+        evaluation=evaluation,
+        predictions=predictions,
+        images=images,
+        labels=labels,
+        organs=organs,
+        remarks=remarks,
+        title=f"Segmentation of {', '.join(organs)}",
+        provenance=None if bundle is None else read_card(bundle),
+    )
+    result: dict[str, Any] = {"report": str(path), "remarks": remarks or []}
+    if evaluation is not None:
+        result["summary"] = evaluation.to_json()
+    return result
+
+
+def _mean(metric: MetricSummary) -> str:
+    if metric.mean is None:
+        return "-"
+    if metric.interval is None:
+        return f"{metric.mean:.3f}"
+    return f"{metric.mean:.3f} ({metric.interval[0]:.3f} to {metric.interval[1]:.3f})"

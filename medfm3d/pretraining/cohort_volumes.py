@@ -40,8 +40,11 @@ class PretrainingCohort:
         Raises:
             VolumeError: if a path does not exist or holds no volume.
         """
-        paths = [self.images] if isinstance(self.images, str | Path) else self.images
-        return [file for path in paths for file in _files_at(Path(path))]
+        return [file for path in self._paths() for file in _files_at(path)]
+
+    def names(self) -> list[str]:
+        """Return the last part of each path."""
+        return [path.resolve().name for path in self._paths()]
 
     def preprocessing(self) -> list[Transform]:
         """Return the transforms from a file to a float16 tensor (1, I, J, K) in RAS with normalised intensities."""
@@ -55,6 +58,9 @@ class PretrainingCohort:
                 "image", dtype=torch.float16, track_meta=False
             ),  # half the room, and half the reading, of float32
         ]
+
+    def _paths(self) -> list[Path]:
+        return [Path(path) for path in ([self.images] if isinstance(self.images, str | Path) else self.images)]
 
     def _spacing(self) -> tuple[float, ...]:
         spacing = self.spacing_mm

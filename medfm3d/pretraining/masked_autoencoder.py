@@ -52,9 +52,9 @@ class MaskedAutoencoder(nn.Module):
     def __init__(
         self,
         encoder: Encoder,
-        decoder_dim: int = 192,
+        decoder_dim: int = 96,
         decoder_depth: int = 2,
-        decoder_heads: int = 4,
+        decoder_heads: int = 2,
         mask_ratio: float = 0.75,
     ) -> None:
         super().__init__()

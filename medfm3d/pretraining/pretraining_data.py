@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
+from monai.utils import ensure_tuple_rep
 from torch.utils.data import DataLoader
 
 from medfm3d.pretraining.cohort_volumes import PreparedVolumes, PretrainingCohort
@@ -24,7 +25,7 @@ class PretrainingData(pl.LightningDataModule):
     Args:
         cohorts: cohorts, or mappings with the arguments of `PretrainingCohort`.
         cache_dir: folder for the prepared volumes.
-        window: sides (D, H, W) in voxels.
+        window: sides (D, H, W) in voxels; one number for a cube.
         batch_size: windows of a batch in each process.
         steps_per_epoch: batches of a training epoch.
         validation_windows: windows of a validation epoch, over all processes; no validation if 0.
@@ -40,7 +41,7 @@ class PretrainingData(pl.LightningDataModule):
         self,
         cohorts: Sequence[PretrainingCohort | Mapping[str, Any]],
         cache_dir: str | Path,
-        window: Sequence[int] = (96, 96, 96),
+        window: int | Sequence[int] = (96, 96, 96),
         batch_size: int = 2,
         steps_per_epoch: int = 250,
         validation_windows: int = 16,
@@ -57,7 +58,7 @@ class PretrainingData(pl.LightningDataModule):
             cohort if isinstance(cohort, PretrainingCohort) else PretrainingCohort(**cohort) for cohort in cohorts
         ]
         self.cache_dir = Path(cache_dir)
-        self.window = tuple(window)
+        self.window = ensure_tuple_rep(window, 3)
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
         self.validation_windows = validation_windows
@@ -66,6 +67,11 @@ class PretrainingData(pl.LightningDataModule):
         self.seed = seed
         self.training_set: WindowDataset | None = None
         self.validation_set: WindowDataset | None = None
+
+    @property
+    def cohort_names(self) -> list[str]:
+        """Names of the folders or files that the cohorts come from, without the path to them."""
+        return [name for cohort in self.cohorts for name in cohort.names()]
 
     def prepare_data(self) -> None:
         """Preprocess all volumes that are not in the cache yet; Lightning calls it in one process of a machine."""

@@ -29,7 +29,7 @@ class LoadVolumed(LoadImaged):
     """
 
     def __init__(self, keys: KeysCollection, label: bool = False) -> None:
-        super().__init__(keys)
+        super().__init__(keys, reader="NibabelReader")  # not used; the default would set up every reader there is
         self.label = label
 
     def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -7,6 +8,15 @@ import torch
 
 from medfm3d.encoders import ViTEncoder
 from medfm3d.pretraining import MaskedAutoencoder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def single_thread() -> Iterator[None]:
+    """Networks this small lose more time to threads that wait for each other than they gain."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def small_encoder() -> ViTEncoder:

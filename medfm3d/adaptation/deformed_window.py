@@ -1,0 +1,103 @@
+"""Random windows, cut and deformed in one interpolation."""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Randomizable
+from monai.transforms.utils import create_rotate, create_scale
+from torch import Tensor
+
+CONTROL_POINTS = 5
+
+
+class RandDeformedWindowd(Randomizable, MapTransform):
+    """Cut a window around a random voxel of a random class, rotated, scaled and elastically deformed.
+
+    The window is sampled from the whole case at once, so that rotated corners show what is there and not a padding, and
+    at the cost of a single interpolation. The elastic part is a displacement at `CONTROL_POINTS` points along each axis
+    of the window, interpolated between them. MONAI's `Rand3DElasticd`, which smooths a displacement of every voxel,
+    takes about 0.3 s for a window of 40 x 48 x 40 voxels on one core; this takes about 0.01 s.
+
+    Voxels outside the case get the nearest intensity of the case, and label 0. Nothing is mirrored: left and right
+    organs must stay apart.
+
+    Args:
+        keys: names of the image and of the label entry, (1, D, H, W) each, on one grid.
+        window: sides of the window in voxels.
+        classes_key: entry of flat voxel indices for each class, as `monai.transforms.ClassesToIndicesd` gives.
+        rotation_rad: largest rotation about each axis.
+        scaling: largest relative change of size along each axis.
+        elastic_voxels: standard deviation of the displacements; 0 for none.
+        prob: probability that a window is deformed at all.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        window: Sequence[int],
+        classes_key: str = "label_cls_indices",
+        *,
+        rotation_rad: float = math.radians(20),
+        scaling: float = 0.2,
+        elastic_voxels: float = 1.5,
+        prob: float = 0.9,
+    ) -> None:
+        MapTransform.__init__(self, keys)
+        self.image_key, self.label_key = self.keys
+        self.window = tuple(window)
+        self.classes_key = classes_key
+        self.rotation_rad = rotation_rad
+        self.scaling = scaling
+        self.elastic_voxels = elastic_voxels
+        self.prob = prob
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with image and label replaced by plain tensors (1, *window)."""
+        image, label = _plain(data[self.image_key]), _plain(data[self.label_key])
+        centre = self._centre(data[self.classes_key], image.shape[1:])
+        places = self._places(centre, torch.tensor(image.shape[1:]))
+        result = dict(data)
+        result[self.image_key] = _sampled(image.float(), places, "bilinear", "border")
+        result[self.label_key] = _sampled(label.float(), places, "nearest", "zeros").to(label.dtype)
+        return result
+
+    def _centre(self, classes: Sequence[np.ndarray], shape: Sequence[int]) -> np.ndarray:
+        """Return where the window's middle goes: near the drawn voxel, yet with the window inside the case."""
+        present = [indices for indices in classes if len(indices)]
+        indices = present[self.R.randint(len(present))]
+        voxel = np.array(np.unravel_index(int(indices[self.R.randint(len(indices))]), shape), dtype=float)
+        sides, window = np.array(shape), np.array(self.window)
+        low, high = (window - 1) / 2, sides - 1 - (window - 1) / 2
+        inside = np.clip(voxel, np.minimum(low, high), np.maximum(low, high))
+        return inside + self.R.uniform(-0.06, 0.06, 3) * window
+
+    def _places(self, centre: np.ndarray, sides: Tensor) -> Tensor:
+        """Return the case's voxel coordinates of the window's voxels, scaled to -1 ... 1, (D, H, W, 3)."""
+        matrix, elastic = np.eye(3), None
+        if self.R.uniform() < self.prob:
+            rotation = create_rotate(3, self.R.uniform(-self.rotation_rad, self.rotation_rad, 3).tolist())
+            scale = create_scale(3, self.R.uniform(1 - self.scaling, 1 + self.scaling, 3).tolist())
+            matrix = (rotation @ scale)[:3, :3]
+            elastic = self.R.normal(0, 1, (1, 3, *(CONTROL_POINTS,) * 3)) * self.elastic_voxels
+        axes = [torch.arange(side, dtype=torch.float32) - (side - 1) / 2 for side in self.window]
+        grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+        places = grid @ torch.as_tensor(matrix.T, dtype=torch.float32) + torch.as_tensor(centre, dtype=torch.float32)
+        if elastic is not None:
+            field = torch.as_tensor(elastic, dtype=torch.float32)
+            places = places + F.interpolate(field, self.window, mode="trilinear", align_corners=True)[0].movedim(0, -1)
+        return 2 * places / (sides - 1).clamp(min=1) - 1
+
+
+def _sampled(volume: Tensor, places: Tensor, mode: str, padding: str) -> Tensor:
+    # grid_sample wants x, y, z, x along the last axis.
+    return F.grid_sample(volume[None], places.flip(-1)[None], mode, padding, align_corners=True)[0]
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor

@@ -1,0 +1,127 @@
+"""`medfm3d demo`: the whole way from a few outlined scans to masks and a report, timed."""
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from medfm3d.cli.adapt import Method, run_adaptation
+from medfm3d.cli.evaluate import print_summary, run_report
+from medfm3d.cli.options import Device, JsonFile, Seed, start, write_result
+from medfm3d.cli.segment import run_segmentation
+from medfm3d.cohorts import Case, Cohort, k_shot_split, list_manifests, read_cohort
+from medfm3d.cohorts.phantom import write_phantom_cohort
+
+PHANTOM_CASES = 13
+
+
+def demo(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Cohort in Decathlon layout, or the name of one in the folder that MEDFM3D_DATA names; "
+            "the synthetic phantom if left out."
+        ),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for everything that is made; must not exist yet.")] = None,
+    k: Annotated[int, typer.Option(min=1, help="Number of support cases.")] = 5,
+    queries: Annotated[int, typer.Option(min=1, help="Largest number of cases to segment.")] = 60,
+    method: Annotated[Method, typer.Option(help="Adaptation method.")] = Method["decoder"],
+    iterations: Annotated[int | None, typer.Option(min=1, help="Steps, instead of the method's own.")] = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    json_file: JsonFile = None,
+) -> None:
+    """Adapt to K cases, segment others that are labelled too, and report how well that went."""
+    console = Console()
+    output = Path(time.strftime("medfm3d_demo_%Y%m%d_%H%M%S")) if output is None else output
+    if output.exists():
+        raise ValueError(f"{output}: already there; name another output folder")
+    start(device, seed)
+    if data is None:
+        console.print("generating the synthetic phantom cohort")
+        folder = write_phantom_cohort(output / "phantom", cases=max(PHANTOM_CASES, k + 2), seed=seed)
+    else:
+        folder = find_data(data)
+    cohort, support, query = choose_cases(folder, k, seed)
+    query = query[:queries]
+    console.print(f"{cohort.name}: adapting to {len(support)} cases, to segment {len(query)} others", highlight=False)
+    bundle = output / "bundle"
+    adapted = run_adaptation(
+        cohort,
+        cohort.organs,
+        bundle,
+        names=[case.name for case in support],
+        method=method.value,
+        iterations=iterations,
+        device=device,
+        seed=seed,
+    )
+    predictions = output / "predictions"
+    segmented = run_segmentation(
+        bundle, folder, predictions, inputs=[case.image for case in query], device=device, seed=seed
+    )
+    evaluated = run_report(
+        predictions,
+        query[0].image.parent,
+        cohort.organs,
+        output / "report.html",
+        labels=query[0].label.parent,
+        bundle=bundle,
+        tolerance_mm=2.0,
+        seed=seed,
+    )
+    print_summary(evaluated["evaluation"])
+    result = {
+        "cohort": cohort.name,
+        "support": [case.name for case in support],
+        "queries": len(query),
+        "adaptation_s": adapted["adaptation_s"],
+        "case_s": segmented["case_s"],
+        "summary": evaluated["summary"],
+        "bundle": str(bundle),
+        "report": str(output / "report.html"),
+    }
+    console.print(
+        f"adapted in {adapted['adaptation_s']:.0f} s, segmented in {segmented['case_s']:.2f} s a case\n"
+        f"bundle: {bundle}\nreport: {output / 'report.html'}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    write_result(result, json_file)
+
+
+def find_data(data: Path) -> Path:
+    """Return the folder of a cohort, given as a path or by its name in the folder of real scans.
+
+    Raises:
+        ValueError: if it is at neither place.
+    """
+    if (data / "dataset.json").is_file():
+        return data
+    root = os.environ.get("MEDFM3D_DATA")
+    if root and (Path(root) / data / "dataset.json").is_file():
+        return Path(root) / data
+    at = f"nor {Path(root) / data}" if root else "and MEDFM3D_DATA names no folder to look in"
+    raise ValueError(f"{data}: holds no dataset.json, {at}; name a cohort's folder in Decathlon layout")
+
+
+def choose_cases(folder: Path, k: int, seed: int) -> tuple[Cohort, list[Case], list[Case]]:
+    """Return a cohort, K support cases and the labelled rest.
+
+    Where a manifest knows the cohort, the support comes from its development split and the rest from its test split:
+    cases of that split served neither to pretrain nor to choose anything that medfm3d ships.
+    """
+    cohort = read_cohort(folder)
+    manifest: Any = next((m for m in list_manifests() if m.title == cohort.name and m.splits), None)
+    if manifest is not None and {"development", "test"} <= manifest.splits.keys():
+        cohort = read_cohort(folder, manifest)
+        support = k_shot_split(cohort.split("development"), k, seed).support
+        rest = cohort.split("test")
+    else:
+        support, rest = k_shot_split(cohort, k, seed)
+    organs = cohort.organs
+    return cohort, list(support), [case for case in rest if any(case.outlines(organ) for organ in organs)]

@@ -1,0 +1,179 @@
+"""The report: one HTML page that needs nothing but itself."""
+
+import base64
+import json
+import platform
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from medfm3d.evaluation.evaluation import Evaluation
+from medfm3d.evaluation.overlays import overlay_png
+from medfm3d.evaluation.pairing import list_cases, list_predictions
+from medfm3d.evaluation.palette import organ_colours
+from medfm3d.evaluation.plots import plot_metrics, plot_predicted_volumes, plot_volumes
+from medfm3d.evaluation.summary import METRICS
+from medfm3d.volumes import VolumeError, read_label, read_volume
+
+DIGITS = {"dice": 3, "hd95_mm": 2, "surface_dice": 3, "volume_error_ml": 2}
+PACKAGES = ("medfm3d", "torch", "monai", "numpy", "scipy", "matplotlib")
+
+
+def write_report(
+    output: str | Path,
+    *,
+    evaluation: Evaluation | None,
+    predictions: str | Path,
+    images: str | Path,
+    labels: str | Path | None,
+    organs: Mapping[str, int],
+    remarks: Sequence[Mapping[str, Any]] | None,
+    title: str,
+    provenance: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a report on a folder of masks as one HTML file.
+
+    With an evaluation it shows scores, and pictures of the best, median and worst case by mean Dice. Without one it
+    shows volumes, and pictures of the cases with the smallest, median and largest organs.
+
+    Args:
+        output: the HTML file.
+        evaluation: scores of the masks, or None where there are no labels.
+        predictions: folder of masks.
+        images: folder of scans, named as the masks.
+        labels: folder of the label maps that the evaluation is of; needed with one.
+        organs: name and id of each organ.
+        remarks: what priors find surprising: case, organ, prior, text, z and p_value each; None if no prior was asked.
+        title: heading of the page.
+        provenance: where the masks come from, shown as it is.
+
+    Raises:
+        VolumeError: if a pictured case has no image, or a file is unusable or on another grid than its mask.
+        ValueError: if only one of evaluation and labels is given.
+    """
+    if (evaluation is None) != (labels is None):
+        raise ValueError("a report on scores takes both evaluation and labels, one on masks alone takes neither")
+    masks = list_predictions(predictions)
+    context: dict[str, Any] = {
+        "title": title,
+        "colours": organ_colours(list(organs)),
+        "remarks": remarks,
+        "evaluation": evaluation,
+        "metrics": METRICS,
+        "digits": DIGITS,
+    }
+    if evaluation is None:
+        volumes_ml = {case: _volumes_ml(path, organs) for case, path in masks.items()}
+        totals = {case: sum(volumes.values()) for case, volumes in volumes_ml.items()}
+        chosen = pick_three(totals, ("smallest", "median", "largest"))
+        context |= {
+            "cases": sorted(masks, key=totals.__getitem__),
+            "volumes_ml": volumes_ml,
+            "plots": [("Volume of each organ", _inline(plot_predicted_volumes(volumes_ml, list(organs))))],
+        }
+        context["notes"] = {case: f"{totals[case]:.1f} mL in all" for case in chosen}
+    else:
+        dice = {case: value for case, value in evaluation.case_dice().items() if value is not None}
+        chosen = pick_three(dice, ("worst", "median", "best"))
+        context |= {
+            "cases": evaluation.cases,
+            "summary": evaluation.summary(),
+            "scores": sorted(evaluation.scores, key=lambda score: 2.0 if score.dice is None else score.dice),
+            "plots": [
+                (
+                    "Scores: a dot per case, the mean as a diamond with its 95 % interval",
+                    _inline(plot_metrics(evaluation)),
+                ),
+                ("Volumes", _inline(plot_volumes(evaluation))),
+            ],
+        }
+        context["notes"] = {case: f"mean Dice {dice[case]:.3f}" for case in chosen}
+    label_paths = None if labels is None else list_cases(labels)
+    context["pictures"] = _pictures(chosen, masks, list_cases(images), label_paths, organs)
+    context["made_from"] = _made_from(predictions, images, labels)
+    context["provenance"] = provenance and json.dumps(provenance, indent=2, default=str, ensure_ascii=False)
+    return _write(Path(output), _environment().get_template("report.html").render(context))
+
+
+def pick_three(values: Mapping[str, float], names: tuple[str, str, str]) -> dict[str, str]:
+    """Return the cases with the least, the middle and the greatest value, and what each is called.
+
+    Of an even number the lower middle is taken. Where there are fewer than three cases, one is several of these.
+    """
+    if not values:
+        return {}
+    ranked = sorted(values, key=values.__getitem__)
+    picked: dict[str, str] = {}
+    for case, name in zip((ranked[0], ranked[(len(ranked) - 1) // 2], ranked[-1]), names, strict=True):
+        picked[case] = f"{picked[case]} and {name}" if case in picked else name
+    return picked
+
+
+def _pictures(
+    chosen: Mapping[str, str],
+    masks: Mapping[str, Path],
+    images: Mapping[str, Path],
+    labels: Mapping[str, Path] | None,
+    organs: Mapping[str, int],
+) -> list[dict[str, str]]:
+    pictures = []
+    for case, name in chosen.items():
+        if case not in images:
+            raise VolumeError(f"{masks[case]}: no scan of that name in the folder of images; add it")
+        label = None if labels is None else read_label(labels[case])
+        png = overlay_png(read_volume(images[case]), read_label(masks[case]), label, organs)
+        pictures.append({"case": case, "name": name, "png": base64.b64encode(png).decode("ascii")})
+    return pictures
+
+
+def _volumes_ml(path: Path, organs: Mapping[str, int]) -> dict[str, float]:
+    mask = read_label(path)
+    return {organ: int((mask.array == number).sum()) * mask.voxel_volume_ml for organ, number in organs.items()}
+
+
+def _made_from(predictions: str | Path, images: str | Path, labels: str | Path | None) -> dict[str, str]:
+    folders = {"Masks": predictions, "Scans": images, "Label maps": labels}
+    return {
+        "Written": datetime.now().astimezone().isoformat(timespec="minutes"),
+        **{name: str(folder) for name, folder in folders.items() if folder is not None},
+        "Software": ", ".join(
+            [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)]
+        ),
+    }
+
+
+def _environment() -> Environment:
+    # Everything is escaped, whatever the template is called: names of cases and organs come from files.
+    environment = Environment(
+        loader=PackageLoader("medfm3d.evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"number": _number, "interval": _interval}
+    return environment
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _interval(limits: tuple[float, float] | None, digits: int) -> str:
+    return "no interval" if limits is None else f"{limits[0]:.{digits}f} to {limits[1]:.{digits}f}"
+
+
+def _inline(svg: str) -> Markup:
+    """Mark an SVG that Matplotlib wrote, which escapes the texts in it, as fit for the page."""
+    return Markup(svg)
+
+
+def _write(output: Path, page: str) -> Path:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=output.parent) as temporary:
+        whole = Path(temporary) / output.name
+        whole.write_text(page, encoding="utf-8")
+        whole.replace(output)
+    return output
