@@ -153,12 +153,16 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("medfm3d.evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"number": _number, "interval": _interval}
+    environment.filters |= {"number": _number, "interval": _interval, "p_value": _p_value}
     return environment
 
 
 def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _p_value(value: float | None) -> str:
+    return "< 0.0001" if value is not None and value < 0.0001 else _number(value, 4)
 
 
 def _interval(limits: tuple[float, float] | None, digits: int) -> str:

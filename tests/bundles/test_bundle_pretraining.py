@@ -128,11 +128,14 @@ def test_bundle_has_the_licence_of_the_repository(bundle: Path, repository: Path
     assert (bundle / "LICENSE").read_bytes() == (repository / "LICENSE").read_bytes()
 
 
-def test_command_line_reports_what_was_done(unlabelled: Path, tmp_path: Path) -> None:
+def test_command_line_reports_what_was_done(unlabelled: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     from medfm3d.cli.pretrain import run_pretraining  # here, so that the bundle is tested without the command line
 
     small = {**SMALL, "window": 16, "decoder_dim": 24, "decoder_depth": 1, "steps_per_epoch": 2}
     small |= {"validation_windows": 0, "picture_every_n_epochs": 9, "progress_bar": False}
+    threads = torch.get_num_threads()
+    request.addfinalizer(lambda: torch.set_num_threads(threads))
+    torch.set_num_threads(1)  # a network this small loses time to threads that wait for each other
     result = run_pretraining(unlabelled, tmp_path, max_steps=2, device="cpu", seed=1, overrides=small)
     assert result["steps"] == 2 and result["pretraining_s"] > 0
     assert 0.5 < result["last_loss"] < 2 and 0.5 < result["first_loss"] < 2

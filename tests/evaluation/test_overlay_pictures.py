@@ -20,11 +20,10 @@ def scan_and_mask(corner, orientation=(1, 1, 1)):
     """A dim scan, and a mask at one corner: per axis, "low" is left, posterior, inferior in RAS."""
     shape = (40, 20, 10)
     mask = np.zeros(shape, np.uint8)
-    mask[
-        tuple(
-            slice(1, 4) if end == "low" else slice(size - 4, size - 1) for end, size in zip(corner, shape, strict=True)
-        )
-    ] = 1
+    where = (
+        slice(1, 4) if end == "low" else slice(size - 4, size - 1) for end, size in zip(corner, shape, strict=True)
+    )
+    mask[tuple(where)] = 1
     scan = np.zeros(shape, np.float32)
     scan[0, 0, 0] = 1
     affine = np.diag([*SPACING, 1.0])
@@ -36,7 +35,11 @@ def scan_and_mask(corner, orientation=(1, 1, 1)):
     return Volume(scan, affine), Volume(mask, affine)
 
 
-def drawn_plane(plane, mask, letters=True):
+def pixels_of(png):
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
+def drawn_plane(plane, mask):
     """Pixels, (rows, columns, 3), of one plane through the mask, drawn alone."""
     index = int(np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {plane.axis})))[0])
     cut = plane.slice(mask, index)
@@ -47,7 +50,7 @@ def drawn_plane(plane, mask, letters=True):
     shown = {text.get_text(): text.get_position() for text in axes.texts}
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
-    return np.asarray(Image.open(buffer).convert("RGB")).astype(int), shown
+    return pixels_of(buffer.getvalue()), shown
 
 
 def coloured(pixels):
@@ -83,6 +86,14 @@ def test_an_organ_lies_on_the_side_that_its_letter_names(plane, corner, row, col
         assert corner[axis] == end
 
 
+def test_the_patients_right_is_on_the_left_of_the_whole_picture():
+    first_column = {}
+    for side, corner in (("right", ("high", "low", "low")), ("left", ("low", "low", "low"))):
+        pixels = pixels_of(overlay_png(*scan_and_mask(corner, (-1, -1, 1)), None, {"organ": 1}))
+        first_column[side] = np.flatnonzero(coloured(pixels).any(axis=0))[0] / pixels.shape[1]
+    assert first_column["right"] < 0.1 and first_column["left"] > 0.2  # of the axial plane, which comes first
+
+
 @pytest.mark.parametrize("orientation", [(1, 1, 1), (-1, -1, 1), (-1, 1, -1)])
 def test_the_stored_orientation_does_not_move_the_picture(orientation):
     corner = ("high", "high", "high")
@@ -101,11 +112,11 @@ def test_pixels_are_true_to_size():
 def test_prediction_is_filled_and_reference_outlined():
     scan, prediction = scan_and_mask(("low", "low", "low"))
     _, label = scan_and_mask(("high", "low", "low"))
-    with_label = np.asarray(Image.open(io.BytesIO(overlay_png(scan, prediction, label, {"organ": 1}))).convert("RGB"))
+    with_label = pixels_of(overlay_png(scan, prediction, label, {"organ": 1}))
     blue = [int(COLOURS[0][start : start + 2], 16) for start in (1, 3, 5)]
-    line = (np.abs(with_label.astype(int) - blue) < 12).all(axis=-1)
-    without = np.asarray(Image.open(io.BytesIO(overlay_png(scan, prediction, None, {"organ": 1}))).convert("RGB"))
-    fill_only = (np.abs(without.astype(int) - blue) < 12).all(axis=-1)
+    line = (np.abs(with_label - blue) < 12).all(axis=-1)
+    without = pixels_of(overlay_png(scan, prediction, None, {"organ": 1}))
+    fill_only = (np.abs(without - blue) < 12).all(axis=-1)
     assert line.sum() > 50 and fill_only.sum() == 0
 
 
@@ -113,14 +124,14 @@ def test_paired_organs_are_cut_through_one_of_them():
     scan, left = scan_and_mask(("low", "low", "low"))
     _, right = scan_and_mask(("high", "low", "low"))
     png = overlay_png(scan, Volume(left.array + right.array, left.affine), None, {"kidneys": 1})
-    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+    pixels = pixels_of(png)
     assert coloured(pixels[:, -pixels.shape[1] // 3 :]).any()  # the sagittal plane, last, does not miss both
 
 
 def test_a_case_without_organs_is_still_drawn():
     scan, mask = scan_and_mask(("low", "low", "low"))
     png = overlay_png(scan, Volume(np.zeros_like(mask.array), mask.affine), None, {"organ": 1})
-    assert not coloured(np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)).any()
+    assert not coloured(pixels_of(png)).any()
 
 
 def test_another_grid_is_refused():

@@ -1,0 +1,33 @@
+"""What a bundle's priors find remarkable in its masks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medfm3d.inference.bundle_reader import read_plan, read_priors
+from medfm3d.volumes import output_name, read_label
+
+SURPRISING = 0.01  # p-value under which a remark is worth a reader's time
+
+
+def list_remarks(bundle: str | Path, masks: Sequence[str | Path]) -> list[dict[str, Any]]:
+    """Return one remark for each organ of each mask that surprises a prior of the bundle.
+
+    Args:
+        bundle: an adapted bundle.
+        masks: mask files that it wrote.
+
+    Returns:
+        Dictionaries with `case`, `organ`, `prior`, `text`, `p_value` and `z`, in the order of the masks.
+
+    Raises:
+        BundleError: if the folder is no adapted bundle.
+        VolumeError: if a mask cannot be read.
+    """
+    organs, priors = read_plan(bundle).organs, read_priors(bundle)
+    remarks = []
+    for mask in masks:
+        for surprise in priors.surprise(read_label(mask), organs):
+            if surprise.p_value < SURPRISING:
+                remarks.append({"case": output_name(mask), **surprise.to_json()})
+    return remarks

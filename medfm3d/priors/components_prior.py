@@ -1,0 +1,81 @@
+"""Into how many pieces an organ falls."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cc3d
+import numpy as np
+
+from medfm3d.priors.prior import Prior, Surprise
+from medfm3d.volumes import Volume
+
+LARGEST_COUNT = 10  # larger numbers of pieces are counted as this one
+# Almost every organ is one piece, which a handful of outlines cannot prove: before any is seen, one piece has this
+# weight in cases and all other numbers together have one case.
+ONE_PIECE_WEIGHT = 9.0
+
+
+class ComponentsPrior(Prior):
+    """Number of 26-connected components of an organ's mask.
+
+    A categorical distribution over 1 ... 10 pieces with a Dirichlet prior (additive smoothing). Single voxels count as
+    pieces: a mask with crumbs is what this prior is there to notice. The support set's own crumbs are learnt as they
+    are.
+    """
+
+    name = "components"
+    organs_: dict[str, list[float]]
+
+    def fit(self, labels: Sequence[Volume], organs: Mapping[str, int]) -> "ComponentsPrior":
+        """Learn from label maps."""
+        self.organs_ = {}
+        for organ, number in organs.items():
+            weights = np.full(LARGEST_COUNT, 1.0 / (LARGEST_COUNT - 1))
+            weights[0] = ONE_PIECE_WEIGHT
+            for label in labels:
+                count = count_components(label.array == number)
+                if count:
+                    weights[min(count, LARGEST_COUNT) - 1] += 1
+            self.organs_[organ] = (weights / weights.sum()).tolist()
+        return self
+
+    def surprise(self, label: Volume, organs: Mapping[str, int]) -> list[Surprise]:
+        """Return one statement for each organ that has a mask: how probable so many pieces, or more, are."""
+        if not hasattr(self, "organs_"):
+            self._learnt("")
+        found = []
+        for organ, number in organs.items():
+            count = count_components(label.array == number)
+            if organ not in self.organs_ or not count:
+                continue
+            p_value = float(sum(self.organs_[organ][min(count, LARGEST_COUNT) - 1 :]))
+            pieces = "1 piece" if count == 1 else f"{count} pieces"
+            text = f"{organ} falls into {pieces}, expected {self.expected_count(organ)}"
+            found.append(Surprise(organ, self.name, text, min(1.0, p_value)))
+        return found
+
+    def log_prior(self, organ: str, value: float) -> float:
+        """Return the log probability of a number of pieces; minus infinity at 0."""
+        learnt = self._learnt(organ)
+        return math.log(learnt[min(int(value), LARGEST_COUNT) - 1]) if value >= 1 else -math.inf
+
+    def expected_count(self, organ: str) -> int:
+        """Return the most probable number of pieces."""
+        return int(np.argmax(self._learnt(organ))) + 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the probabilities of 1, 2, ... pieces of each organ."""
+        return {organ: list(probabilities) for organ, probabilities in self.organs_.items()}
+
+    @classmethod
+    def from_json(cls, learnt: Mapping[str, Any]) -> "ComponentsPrior":
+        """Return a fitted prior."""
+        prior = cls()
+        prior.organs_ = {organ: [float(p) for p in probabilities] for organ, probabilities in learnt.items()}
+        return prior
+
+
+def count_components(mask: np.ndarray) -> int:
+    """Return the number of 26-connected components of a mask."""
+    return int(cc3d.connected_components(np.ascontiguousarray(mask), connectivity=26, return_N=True)[1])

@@ -1,0 +1,67 @@
+"""The priors of a segmenter, fitted, asked and stored together."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from medfm3d.priors.components_prior import ComponentsPrior
+from medfm3d.priors.prior import Prior, Surprise
+from medfm3d.priors.volume_prior import VolumePrior
+from medfm3d.volumes import Volume
+
+FORMAT = "medfm3d-priors-1"
+PRIORS: dict[str, type[Prior]] = {prior.name: prior for prior in (VolumePrior, ComponentsPrior)}
+
+
+class PriorSet:
+    """Several priors on the same organs.
+
+    Args:
+        priors: one of each kind at most.
+    """
+
+    def __init__(self, priors: Sequence[Prior]) -> None:
+        self.priors = {prior.name: prior for prior in priors}
+        if len(self.priors) != len(priors):
+            raise ValueError(f"each kind of prior may come once, got {[prior.name for prior in priors]}")
+
+    def __getitem__(self, name: str) -> Prior:
+        return self.priors[name]
+
+    def fit(self, labels: Sequence[Volume], organs: Mapping[str, int]) -> "PriorSet":
+        """Fit every prior to the support set's label maps; returns the set."""
+        if not labels:
+            raise ValueError("no label maps to fit priors to")
+        for prior in self.priors.values():
+            prior.fit(labels, organs)
+        return self
+
+    def surprise(self, label: Volume, organs: Mapping[str, int]) -> list[Surprise]:
+        """Return what every prior says of a mask, most surprising first."""
+        said = [surprise for prior in self.priors.values() for surprise in prior.surprise(label, organs)]
+        return sorted(said, key=lambda surprise: surprise.p_value)
+
+    def save(self, path: str | Path) -> Path:
+        """Write what was learnt as JSON; an existing file is replaced at once."""
+        path = Path(path)
+        content = {"format": FORMAT, "priors": {name: prior.to_json() for name, prior in self.priors.items()}}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        return partial.replace(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "PriorSet":
+        """Read fitted priors.
+
+        Raises:
+            ValueError: naming the file, if it is missing, is no JSON, or holds no priors of ours.
+        """
+        path = Path(path)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["format"] != FORMAT:
+                raise ValueError(f"its format is {content['format']!r}, not {FORMAT!r}")
+            return cls([PRIORS[name].from_json(learnt) for name, learnt in content["priors"].items()])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}: holds no usable priors ({error!r}); adapt again") from error
