@@ -14,6 +14,7 @@ from medfm3d.cli.options import Device, JsonFile, Seed, start, write_result
 from medfm3d.cli.segment import run_segmentation
 from medfm3d.cohorts import Case, Cohort, k_shot_split, list_manifests, read_cohort
 from medfm3d.cohorts.phantom import write_phantom_cohort
+from medfm3d.evaluation import evaluate_folder
 
 PHANTOM_CASES = 13
 
@@ -64,24 +65,27 @@ def demo(
     segmented = run_segmentation(
         bundle, folder, predictions, inputs=[case.image for case in query], device=device, seed=seed
     )
-    evaluated = run_report(
+    labels = query[0].label.parent
+    evaluation = evaluate_folder(predictions, labels, cohort.organs, seed=seed)
+    reported = run_report(
         predictions,
         query[0].image.parent,
         cohort.organs,
         output / "report.html",
-        labels=query[0].label.parent,
+        labels=labels,
+        evaluation=evaluation,
         bundle=bundle,
-        tolerance_mm=2.0,
-        seed=seed,
     )
-    print_summary(evaluated["evaluation"])
+    print_summary(evaluation)
     result = {
         "cohort": cohort.name,
         "support": [case.name for case in support],
         "queries": len(query),
         "adaptation_s": adapted["adaptation_s"],
         "case_s": segmented["case_s"],
-        "summary": evaluated["summary"],
+        "mean_dice": evaluation.mean_dice,
+        "evaluation": reported["summary"],
+        "remarks": reported["remarks"],
         "bundle": str(bundle),
         "report": str(output / "report.html"),
     }

@@ -49,16 +49,11 @@ def report(
 ) -> None:
     """Write one HTML page: table, plots, overlays of best, median and worst case, and what surprised the priors."""
     start(device, seed)
-    result = run_report(
-        predictions,
-        images,
-        parse_organs(organs),
-        output,
-        labels=labels,
-        bundle=bundle,
-        tolerance_mm=tolerance_mm,
-        seed=seed,
-    )
+    named = parse_organs(organs)
+    evaluation = None
+    if labels is not None:
+        evaluation = evaluate_folder(predictions, labels, named, tolerance_mm=tolerance_mm, seed=seed)
+    result = run_report(predictions, images, named, output, labels=labels, evaluation=evaluation, bundle=bundle)
     Console().print(f"report: {output}")
     write_result(result, json_file)
 
@@ -87,14 +82,14 @@ def run_report(
     output: Path,
     *,
     labels: Path | None = None,
+    evaluation: Evaluation | None = None,
     bundle: Path | None = None,
-    tolerance_mm: float = 2.0,
-    seed: int = 0,
 ) -> dict[str, Any]:
-    """Write the report on a folder of masks, scored where there are labels, remarked on where there is a bundle."""
-    evaluation = None
-    if labels is not None:
-        evaluation = evaluate_folder(predictions, labels, organs, tolerance_mm=tolerance_mm, seed=seed)
+    """Write the report on a folder of masks, with scores where they were evaluated and remarks where there is a bundle.
+
+    Returns:
+        `report`, the file; `remarks`, the priors' surprises; and `summary`, the evaluation, where there is one.
+    """
     remarks = None if bundle is None else list_remarks(bundle, list(list_predictions(predictions).values()))
     path = write_report(
         output,

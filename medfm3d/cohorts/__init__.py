@@ -1,25 +1,39 @@
 """Cohorts: many scans and what is known of them before they are read."""
 
+from medfm3d.cohorts.archive import unpack_archive
+from medfm3d.cohorts.check import CheckFinding, CohortReport, check_cohort
 from medfm3d.cohorts.cohort import Case, Cohort, cohort_from_folders, read_cohort
+from medfm3d.cohorts.download import DownloadedFile, download_file
 from medfm3d.cohorts.errors import ArchiveError, CohortError, DownloadError, ManifestError
+from medfm3d.cohorts.fetch import FetchReport, fetch
 from medfm3d.cohorts.manifest import CohortManifest, Download, list_manifests, load_manifest, manifest_folder
+from medfm3d.cohorts.preprocessed_cache import ContentKeyedCache
 from medfm3d.cohorts.splits import KShotSplit, k_shot_split, organ_volumes_ml
 
 __all__ = [
     "ArchiveError",
     "Case",
+    "CheckFinding",
     "Cohort",
     "CohortError",
     "CohortManifest",
+    "CohortReport",
+    "ContentKeyedCache",
     "Download",
     "DownloadError",
+    "DownloadedFile",
+    "FetchReport",
     "KShotSplit",
     "ManifestError",
+    "check_cohort",
     "cohort_from_folders",
+    "download_file",
+    "fetch",
     "k_shot_split",
     "list_manifests",
     "load_manifest",
     "manifest_folder",
     "organ_volumes_ml",
     "read_cohort",
+    "unpack_archive",
 ]

@@ -1,6 +1,6 @@
 """K-shot splits: which K outlined cases a segmenter learns from, drawn so that small and large organs are in."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,21 +12,16 @@ from medfm3d.volumes import read_label
 
 
 class KShotSplit(NamedTuple):
-    """The K labelled cases to learn from, and the cases to segment."""
+    """The K labelled cases to learn from, and all other cases of the cohort, labelled or not."""
 
     support: Cohort
     query: Cohort
 
 
 def k_shot_split(
-    cohort: Cohort,
-    k: int,
-    seed: int,
-    organs: Sequence[str] | None = None,
-    exclude: Iterable[str] = (),
-    volumes_ml: Mapping[str, Mapping[str, float]] | None = None,
+    cohort: Cohort, k: int, seed: int, organs: Sequence[str] | Mapping[str, int] | None = None
 ) -> KShotSplit:
-    """Draw K support cases, stratified by organ volume; all other cases that are not excluded are queries.
+    """Draw K support cases, stratified by organ volume; all other cases are queries.
 
     The cases that have every organ outlined and present are ranked by organ volume (by the mean of the ranks, where
     there are several organs) and cut into K equal strata; one case is drawn from each. Equal seeds give equal splits,
@@ -36,34 +31,32 @@ def k_shot_split(
         cohort: the cases to draw from.
         k: number of support cases.
         seed: seed of the draw.
-        organs: organs that each support case must have; all of the cohort, where not given.
-        exclude: names of cases that go neither to the support set nor to the queries.
-        volumes_ml: case name to organ to volume in mL, where they are known; measured from the label maps otherwise.
+        organs: organs that each support case must have: names that the cohort knows, or any names with their label
+            values, for a cohort that knows none; all of the cohort, where not given.
 
     Raises:
-        CohortError: the cohort has no such organ, or has fewer than K cases with all organs outlined.
+        CohortError: the cohort has no such organ, has it at another label value, or has fewer than K cases with all
+            organs outlined.
+        VolumeError: a label map cannot be read.
     """
-    organs = list(cohort.organs if organs is None else organs)
-    if unknown := [organ for organ in organs if organ not in cohort.organs]:
-        raise CohortError(f"cohort {cohort.name} has no organ {', '.join(unknown)}: it has {', '.join(cohort.organs)}")
-    if not organs:
-        raise CohortError(f"cohort {cohort.name} has no organs: give the label values of those to segment")
+    values = _label_values(cohort, organs)
     if k < 1:
         raise CohortError(f"a support set has at least 1 case, not {k}")
-    eligible = cohort.without(exclude)
-    outlined = sorted((c for c in eligible if all(map(c.outlines, organs))), key=lambda case: case.name)
-    measured = {case.name: _volumes_ml(case, cohort, organs, volumes_ml) for case in outlined}
+    # Outlines go by the cohort's own names; the caller may call the same label value otherwise.
+    names = [cohort.labels.get(value, name) for name, value in values.items()]
+    outlined = sorted((case for case in cohort if all(map(case.outlines, names))), key=lambda case: case.name)
+    measured = {case.name: list(organ_volumes_ml(case, values).values()) for case in outlined}
     candidates = [name for name, volumes in measured.items() if all(volume > 0 for volume in volumes)]
     if len(candidates) < k:
         raise CohortError(
-            f"cohort {cohort.name} has {len(candidates)} cases with {', '.join(organs)} outlined and not excluded, "
+            f"cohort {cohort.name} has {len(candidates)} cases with {', '.join(values)} outlined, "
             f"but {k} are asked for: ask for fewer cases or organs, or outline more"
         )
     ranks = rankdata([measured[name] for name in candidates], axis=0)
     by_volume = np.argsort(ranks.mean(axis=1), kind="stable")
     generator = np.random.default_rng(seed)
     chosen = [candidates[generator.choice(stratum)] for stratum in np.array_split(by_volume, k)]
-    return KShotSplit(support=cohort.select(chosen), query=eligible.without(chosen))
+    return KShotSplit(support=cohort.select(chosen), query=cohort.without(chosen))
 
 
 def organ_volumes_ml(case: Case, organs: Mapping[str, int]) -> dict[str, float]:
@@ -76,15 +69,25 @@ def organ_volumes_ml(case: Case, organs: Mapping[str, int]) -> dict[str, float]:
     if case.label is None:
         raise CohortError(f"case {case.name} has no label map: its organs cannot be measured")
     label = read_label(case.label)
-    values, counts = np.unique(label.array, return_counts=True)
-    voxels = dict(zip(values.tolist(), counts.tolist(), strict=True))
-    return {organ: voxels.get(value, 0) * label.voxel_volume_ml for organ, value in organs.items()}
+    voxels = np.bincount(label.array.ravel(), minlength=max(organs.values(), default=0) + 1)
+    return {organ: float(voxels[value] * label.voxel_volume_ml) for organ, value in organs.items()}
 
 
-def _volumes_ml(
-    case: Case, cohort: Cohort, organs: Sequence[str], known: Mapping[str, Mapping[str, float]] | None
-) -> list[float]:
-    if known is not None and case.name in known:
-        return [known[case.name][organ] for organ in organs]
-    measured = organ_volumes_ml(case, {organ: cohort.organs[organ] for organ in organs})
-    return [measured[organ] for organ in organs]
+def _label_values(cohort: Cohort, organs: Sequence[str] | Mapping[str, int] | None) -> dict[str, int]:
+    if organs is None:
+        organs = cohort.organs
+    if not organs:
+        raise CohortError(f"cohort {cohort.name} names no organs: give those to segment with their label values")
+    if isinstance(organs, Mapping):
+        if moved := [name for name, value in organs.items() if cohort.organs.get(name, value) != value]:
+            raise CohortError(
+                f"cohort {cohort.name} has {', '.join(f'{name}={cohort.organs[name]}' for name in moved)}, "
+                f"not {', '.join(f'{name}={organs[name]}' for name in moved)}: correct the label values"
+            )
+        return dict(organs)
+    if unknown := [name for name in organs if name not in cohort.organs]:
+        known = ", ".join(cohort.organs) or "none"
+        raise CohortError(
+            f"cohort {cohort.name} has no organ {', '.join(unknown)}: it has {known}; give others with their label values"
+        )
+    return {name: cohort.organs[name] for name in organs}

@@ -11,8 +11,6 @@ from monai.metrics import compute_dice, compute_hausdorff_distance, compute_surf
 from medfm3d.evaluation.pairing import case_name
 from medfm3d.volumes import Volume, check_same_grid
 
-MARGIN = 1  # voxels around both masks: what a surface's neighbourhood reaches
-
 
 @dataclass(frozen=True)
 class OrganScore:
@@ -113,9 +111,9 @@ def _score(prediction: Volume, label: Volume, case: str, organ: str, number: int
 
 
 def crop_to_union(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return both masks, cut to the box that holds them and padded by empty voxels.
+    """Return both masks, cut to the box that holds them.
 
-    The surfaces are the same as in the whole volume, where what lies beyond its edge counts as empty too.
+    That changes no score: MONAI's metrics take what lies beyond an array for empty, as it is around this box.
     """
     union = first | second
     box = []
@@ -123,7 +121,7 @@ def crop_to_union(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np
         inside = np.flatnonzero(union.any(axis=tuple(other for other in range(union.ndim) if other != axis)))
         box.append(slice(inside[0], inside[-1] + 1))
     cut = tuple(box)
-    return np.pad(first[cut], MARGIN), np.pad(second[cut], MARGIN)
+    return first[cut], second[cut]
 
 
 def _channel(mask: np.ndarray) -> torch.Tensor:

@@ -17,15 +17,14 @@ SPACING = (1.0, 2.0, 4.0)
 
 
 def scan_and_mask(corner, orientation=(1, 1, 1)):
-    """A dim scan, and a mask at one corner: per axis, "low" is left, posterior, inferior in RAS."""
+    """A scan of noise, and a mask at one corner: per axis, "low" is left, posterior, inferior in RAS."""
     shape = (40, 20, 10)
     mask = np.zeros(shape, np.uint8)
     where = (
         slice(1, 4) if end == "low" else slice(size - 4, size - 1) for end, size in zip(corner, shape, strict=True)
     )
     mask[tuple(where)] = 1
-    scan = np.zeros(shape, np.float32)
-    scan[0, 0, 0] = 1
+    scan = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     affine = np.diag([*SPACING, 1.0])
     for axis, sign in enumerate(orientation):
         if sign < 0:  # stored the other way round, the same in the patient
