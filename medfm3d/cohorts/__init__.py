@@ -5,7 +5,7 @@ from medfm3d.cohorts.check import CheckFinding, CohortReport, check_cohort
 from medfm3d.cohorts.cohort import Case, Cohort, cohort_from_folders, read_cohort
 from medfm3d.cohorts.download import DownloadedFile, download_file
 from medfm3d.cohorts.errors import ArchiveError, CohortError, DownloadError, ManifestError
-from medfm3d.cohorts.fetch import FetchReport, fetch
+from medfm3d.cohorts.fetching import FetchedFile, FetchReport, fetch
 from medfm3d.cohorts.manifest import CohortManifest, Download, list_manifests, load_manifest, manifest_folder
 from medfm3d.cohorts.preprocessed_cache import ContentKeyedCache
 from medfm3d.cohorts.splits import KShotSplit, k_shot_split, organ_volumes_ml
@@ -23,6 +23,7 @@ __all__ = [
     "DownloadError",
     "DownloadedFile",
     "FetchReport",
+    "FetchedFile",
     "KShotSplit",
     "ManifestError",
     "check_cohort",

@@ -40,7 +40,9 @@ def unpack_archive(archive: str | Path, destination: str | Path) -> list[Path]:
         try:
             _extract(archive, workplace)
         except _BROKEN as error:
-            raise ArchiveError(f"{archive}: cannot be unpacked ({error}): if it is broken, download it again") from error
+            raise ArchiveError(
+                f"{archive}: cannot be unpacked ({error}): if it is broken, download it again"
+            ) from error
         entries = sorted(workplace.iterdir())
         if taken := [entry.name for entry in entries if (destination / entry.name).exists()]:
             raise ArchiveError(f"{archive}: {', '.join(taken)} already exists in {destination}: move it away first")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from medfm3d.cohorts.errors import CohortError
 from medfm3d.cohorts.manifest import CohortManifest, load_manifest
-from medfm3d.volumes import VOLUME_SUFFIXES, find_volumes
+from medfm3d.volumes import VOLUME_SUFFIXES, find_volumes, output_name
 
 
 @dataclass(frozen=True)
@@ -35,21 +36,31 @@ class Case:
 
 @dataclass(frozen=True)
 class Cohort:
-    """A set of cases with common labels, in a fixed order; ``labels`` maps label values to names, with background."""
+    """A set of cases with common labels, in a fixed order.
+
+    ``labels`` maps label values to names, background (0) included; a cohort of two plain folders may know no more.
+
+    Raises:
+        CohortError: several cases have the same name.
+    """
 
     name: str
     cases: tuple[Case, ...]
     labels: Mapping[int, str]
     manifest: CohortManifest | None = None
 
+    def __post_init__(self) -> None:
+        if repeated := _repeated(case.name for case in self.cases):
+            raise CohortError(
+                f"cohort {self.name}: several cases are named {_some(repeated)}: name each case once, "
+                "and give each its own file name"
+            )
+
     def __len__(self) -> int:
         return len(self.cases)
 
     def __iter__(self) -> Iterator[Case]:
         return iter(self.cases)
-
-    def __getitem__(self, name: str) -> Case:
-        return self.select([name]).cases[0]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -68,18 +79,15 @@ class Cohort:
             CohortError: a name is not in the cohort, or is given twice.
         """
         names = list(names)
-        known = {case.name: case for case in self.cases}
+        known = {case.name: case for case in self}
         if unknown := [name for name in names if name not in known]:
             raise CohortError(f"cohort {self.name} has no case {_some(unknown)}: it has {_some(sorted(known))}")
-        if len(set(names)) != len(names):
-            repeated = sorted({name for name in names if names.count(name) > 1})
-            raise CohortError(f"case {_some(repeated)} is asked for more than once: name each case once")
         return replace(self, cases=tuple(known[name] for name in names))
 
     def without(self, names: Iterable[str]) -> "Cohort":
         """The cases that are not named, in their order; names that the cohort does not have are no error."""
         left_out = set(names)
-        return replace(self, cases=tuple(case for case in self.cases if case.name not in left_out))
+        return replace(self, cases=tuple(case for case in self if case.name not in left_out))
 
     def split(self, name: str) -> "Cohort":
         """The cases of a fixed split of the manifest.
@@ -126,50 +134,68 @@ def parse_cohort(folder: str | Path, manifest: CohortManifest | str | Path | Non
     path = folder / "dataset.json"
     content = _read_json(path)
     labels = _labels(content.get("labels"), path)
-    if manifest is not None:
-        manifest = manifest if isinstance(manifest, CohortManifest) else load_manifest(manifest)
-        _check_labels(labels, manifest, path)
-        labels = dict(manifest.labels)
     if "training" in content:
         cases = _listed_cases(content, folder, path)
-    elif "file_ending" in content:  # nnU-Net v2 lists no cases: they are what lies in the folders
-        cases = _paired_cases(folder / "imagesTr", folder / "labelsTr")
-        if (folder / "imagesTs").is_dir():
-            cases += _paired_cases(folder / "imagesTs", None)
+    elif "file_ending" in content:
+        cases = _nnunet_cases(content, folder, path)
     else:
         raise CohortError(
             f"{path}: has neither a list training (Decathlon) nor a file_ending (nnU-Net v2): add the list"
         )
-    names = [case.name for case in cases]
-    if len(set(names)) != len(names):
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        raise CohortError(f"{path}: several cases are named {_some(repeated)}: give each case its own file name")
+    if manifest is not None:
+        manifest = manifest if isinstance(manifest, CohortManifest) else load_manifest(manifest)
+        _check_labels(labels, manifest, path)
+        renamed = {name: manifest.labels[value] for value, name in labels.items()}
+        cases = [_rename_organs(case, renamed) for case in cases]
+        labels = dict(manifest.labels)
     return Cohort(name=str(content.get("name", folder.name)), cases=tuple(cases), labels=labels, manifest=manifest)
 
 
 def cohort_from_folders(
-    images_dir: str | Path, labels_dir: str | Path | None = None, organs: Mapping[str, int] | None = None
+    images: str | Path, labels: str | Path | None = None, organs: Mapping[str, int] | None = None
 ) -> Cohort:
-    """A cohort of one folder of images and one of label maps, matched by file stem; an nnU-Net ``_0000`` is taken off.
+    """A cohort of a folder of images and one of label maps, of the same names; see ``pair_by_name``.
 
-    Images without a label map are cases without outlines. ``organs`` gives each organ's label value.
+    Images without a label map are cases without outlines. ``organs`` gives each organ's label value, where known.
 
     Raises:
-        CohortError: a folder does not exist or holds no volume, a label map has no image, or images have several
+        CohortError: a folder does not exist or holds no volume, a label map has no image, or an image has several
             channels.
     """
-    labels = {0: "background"} | {value: name for name, value in (organs or {}).items()}
-    cases = _paired_cases(Path(images_dir), None if labels_dir is None else Path(labels_dir))
-    return Cohort(name=Path(images_dir).name, cases=tuple(cases), labels=labels)
+    cases, without_image = pair_by_name(Path(images), None if labels is None else Path(labels))
+    if without_image:
+        raise CohortError(
+            f"{labels}: {len(without_image)} label maps have no image in {images} "
+            f"({_some([path.name for path in without_image])}): "
+            "an image and its label map must have the same file name, but for the suffix and nnU-Net's _0000"
+        )
+    named = {0: "background"} | {value: name for name, value in (organs or {}).items()}
+    return Cohort(name=Path(images).resolve().name, cases=tuple(cases), labels=named)
 
 
-def volume_stem(path: Path) -> str:
-    """File name without its volume suffix (``a.nii.gz`` gives ``a``); a DICOM series folder keeps its whole name."""
-    lowered = path.name.lower()
-    for suffix in sorted(VOLUME_SUFFIXES, key=len, reverse=True):
-        if lowered.endswith(suffix):
-            return path.name[: -len(suffix)]
-    return path.name
+def pair_by_name(images: Path, labels: Path | None) -> tuple[list[Case], list[Path]]:
+    """Match the volumes of two folders by file name without suffix, and return the label maps without an image too.
+
+    nnU-Net's channel number is no part of a case's name: it is taken off where the label map lacks it, or where there
+    is no label map and all images have it.
+
+    Raises:
+        CohortError: a folder does not exist or holds no volume, or an image has several channels.
+    """
+    image_files = _volumes_by_name(images)
+    label_files = {} if labels is None else _volumes_by_name(labels)
+    all_numbered = all(name.endswith("_0000") for name in image_files)
+    cases = []
+    for name, image in image_files.items():
+        short = name.removesuffix("_0000")
+        if name not in label_files and short in label_files:
+            if f"{short}_0001" in image_files:
+                raise CohortError(f"{image}: has further channels (_0001): only one channel a case is read")
+            name = short
+        elif name not in label_files and all_numbered:
+            name = short
+        cases.append(Case(name, image, label_files.pop(name, None)))
+    return cases, list(label_files.values())
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -214,6 +240,11 @@ def _check_labels(labels: Mapping[int, str], manifest: CohortManifest, path: Pat
         )
 
 
+def _rename_organs(case: Case, renamed: Mapping[str, str]) -> Case:
+    annotated = None if case.annotated is None else tuple(renamed.get(organ, organ) for organ in case.annotated)
+    return replace(case, annotated=annotated, suspect=tuple(renamed.get(organ, organ) for organ in case.suspect))
+
+
 def _listed_cases(content: Mapping[str, Any], folder: Path, path: Path) -> list[Case]:
     entries = [entry for key in ("training", "validation", "test") for entry in content.get(key, ())]
     cases = []
@@ -221,14 +252,27 @@ def _listed_cases(content: Mapping[str, Any], folder: Path, path: Path) -> list[
         entry = {"image": entry} if isinstance(entry, str) else entry
         if not isinstance(entry, dict) or not isinstance(entry.get("image"), str):
             raise CohortError(f"{path}: {entry!r} is no case: a case has at least an image, given as a path")
+        annotated, suspect = entry.get("annotated"), entry.get("suspect", [])
+        # `suspect` may also give a reason for each organ, as an object.
+        if not isinstance(annotated, list | None) or not isinstance(suspect, list | dict):
+            raise CohortError(f"{path}: {entry['image']}: annotated and suspect must be lists of organs")
         image = _inside(folder, entry["image"], path)
         label = None if entry.get("label") is None else _inside(folder, entry["label"], path)
-        annotated = None if entry.get("annotated") is None else tuple(entry["annotated"])
-        name = volume_stem(image)
-        if label is not None and name.removesuffix("_0000") == volume_stem(label):
-            name = volume_stem(label)
-        cases.append(Case(name, image, label, annotated, tuple(entry.get("suspect", ()))))
+        name = output_name(image)
+        if label is not None and name.removesuffix("_0000") == output_name(label):
+            name = output_name(label)
+        cases.append(Case(name, image, label, None if annotated is None else tuple(annotated), tuple(suspect)))
     return cases
+
+
+def _nnunet_cases(content: Mapping[str, Any], folder: Path, path: Path) -> list[Case]:
+    # nnU-Net v2 lists no cases: they are what lies in the folders.
+    if len(content.get("channel_names", ())) > 1:
+        raise CohortError(f"{path}: has channels {content['channel_names']}: only one channel a case is read")
+    labelled = cohort_from_folders(folder / "imagesTr", folder / "labelsTr")
+    if not (folder / "imagesTs").is_dir():
+        return list(labelled)
+    return [*labelled, *cohort_from_folders(folder / "imagesTs")]
 
 
 def _inside(folder: Path, relative: str, path: Path) -> Path:
@@ -238,40 +282,19 @@ def _inside(folder: Path, relative: str, path: Path) -> Path:
     return folder / normal
 
 
-def _paired_cases(images_dir: Path, labels_dir: Path | None) -> list[Case]:
-    images = {volume_stem(path): path for path in _volumes(images_dir)}
-    labels = {} if labels_dir is None else {volume_stem(path): path for path in _volumes(labels_dir)}
-    if several := [
-        stem for stem in images if stem.endswith("_0000") and stem.removesuffix("_0000") + "_0001" in images
-    ]:
-        raise CohortError(
-            f"{images_dir}: {_some(several)} have further channels (_0001): only one channel a case is read"
-        )
-    all_have_channel = all(stem.endswith("_0000") for stem in images)
-    cases = []
-    for stem, image in images.items():
-        short = stem.removesuffix("_0000")
-        name = short if stem not in labels and (short in labels or all_have_channel) else stem
-        cases.append(Case(name, image, labels.pop(name, None)))
-    if labels:
-        raise CohortError(
-            f"{labels_dir}: {len(labels)} label maps have no image in {images_dir} ({_some(sorted(labels))}): "
-            "an image and its label map must have the same file name, but for the suffix and nnU-Net's _0000"
-        )
-    return cases
-
-
-def _volumes(folder: Path) -> list[Path]:
+def _volumes_by_name(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise CohortError(f"{folder}: is not a folder: give the folder that holds the scans")
     volumes = find_volumes(folder)
     if not volumes:
         raise CohortError(f"{folder}: holds no volume: known are {', '.join(VOLUME_SUFFIXES)} and DICOM series folders")
-    stems = [volume_stem(path) for path in volumes]
-    if len(set(stems)) != len(stems):
-        repeated = sorted({stem for stem in stems if stems.count(stem) > 1})
-        raise CohortError(f"{folder}: several files are named {_some(repeated)}: keep one of each")
-    return volumes
+    if repeated := _repeated(output_name(path) for path in volumes):
+        raise CohortError(f"{folder}: several files are named {_some(repeated)}, but for the suffix: keep one of each")
+    return {output_name(path): path for path in volumes}
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from medfm3d.cohorts.errors import DownloadError
 
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 16  # what a chunk has when the connection breaks is lost
 _LONGEST_PAUSE_S = 60.0
 _PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
@@ -67,6 +67,8 @@ def download_file(
         DownloadError: the server refuses, it stays silent, the disk is full, or the file is not the one described.
     """
     path = Path(path)
+    if checksum is not None and checksum.partition(":")[0] not in hashlib.algorithms_available:
+        raise DownloadError(f"{url}: checksum {checksum!r} is not algorithm:hexadecimal: correct the manifest")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         return _verify(path, checksum, size_bytes, source=str(path), remove=False)
@@ -74,9 +76,9 @@ def download_file(
     with requests.Session() as session, _bar(progress) as bar:
         transfer = _Transfer(session, url, part, checksum is not None, timeout_s, bar)
         transfer.run(attempts, backoff_s)
+    transfer.forget()
     found = _verify(part, checksum, size_bytes, source=url, remove=True)
     part.replace(path)
-    transfer.forget()
     return DownloadedFile(path, found.size_bytes, found.sha256, found.verified)
 
 

@@ -88,6 +88,6 @@ def _label_values(cohort: Cohort, organs: Sequence[str] | Mapping[str, int] | No
     if unknown := [name for name in organs if name not in cohort.organs]:
         known = ", ".join(cohort.organs) or "none"
         raise CohortError(
-            f"cohort {cohort.name} has no organ {', '.join(unknown)}: it has {known}; give others with their label values"
+            f"cohort {cohort.name} has no organ {', '.join(unknown)}: it has {known}; give the label values of others"
         )
     return {name: cohort.organs[name] for name in organs}

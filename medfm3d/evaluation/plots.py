@@ -27,13 +27,11 @@ STYLE = {
 def plot_metrics(evaluation: Evaluation) -> str:
     """Return one plot per metric: a dot per case, a column per organ, the mean and its 95 % interval."""
     organs, summary = evaluation.organs, evaluation.summary()
+    scores = [score for score in evaluation.scores if not score.absent]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(11, 6.4), layout="constrained")
         for axes, (metric, title) in zip(figure.subplots(2, 2).flat, METRICS.items(), strict=True):
-            columns = {
-                organ: [getattr(score, metric) for score in evaluation.scores if score.organ == organ]
-                for organ in organs
-            }
+            columns = {organ: [getattr(score, metric) for score in scores if score.organ == organ] for organ in organs}
             _dots(axes, columns, title)
             for position, organ in enumerate(organs):
                 of_organ = summary[organ].metrics[metric]

@@ -1,6 +1,6 @@
 """Running a bundle's workflow from Python, as `python -m monai.bundle run` does from a shell."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,13 @@ def bundle_template(name: str) -> Path:
     raise BundleError(f"no bundle {name!r}; medfm3d ships {', '.join(known)}")
 
 
-def run_workflow(bundle: str | Path, workflow: str, overrides: Mapping[str, Any]) -> ConfigWorkflow:
+def run_workflow(bundle: str | Path, workflow: str | Sequence[str], overrides: Mapping[str, Any]) -> ConfigWorkflow:
     """Run one workflow of a bundle: initialise, run, finalise.
 
     Args:
         bundle: the bundle's folder.
-        workflow: name of its config without suffix: "train", "inference".
+        workflow: name of its config without suffix: "train", "inference"; or several, of which later ones replace
+            values of earlier ones.
         overrides: config values to replace, by id.
 
     Returns:
@@ -40,14 +41,16 @@ def run_workflow(bundle: str | Path, workflow: str, overrides: Mapping[str, Any]
         BundleError: if the bundle has no such workflow.
     """
     bundle = Path(bundle)
-    config = bundle / "configs" / f"{workflow}.json"
-    if not config.is_file():
-        raise BundleError(f"{config}: no such file; {bundle} is not a MONAI bundle with a {workflow} workflow")
+    names = [workflow] if isinstance(workflow, str) else list(workflow)
+    configs = [bundle / "configs" / f"{name}.json" for name in names]
+    for config in configs:
+        if not config.is_file():
+            raise BundleError(f"{config}: no such file; {bundle} is not a MONAI bundle with such a workflow")
     running = ConfigWorkflow(
-        config_file=str(config),
+        config_file=[str(config) for config in configs],
         meta_file=str(bundle / "configs" / "metadata.json"),
         logging_file=False,
-        workflow_type="train" if workflow == "train" else "inference",
+        workflow_type="train" if names[0] == "train" else "inference",
         bundle_root=str(bundle),
         **overrides,
     )

@@ -1,6 +1,7 @@
 """Pretraining: an encoder learns from volumes without labels."""
 
 from medfm3d.pretraining.cohort_volumes import PreparedVolumes, PretrainingCohort
+from medfm3d.pretraining.dense_inpainting import DenseInpainting, ExportDecoder
 from medfm3d.pretraining.export_encoder import ExportEncoder
 from medfm3d.pretraining.mae_module import MAEModule
 from medfm3d.pretraining.masked_autoencoder import MaskedAutoencoder, MaskedPrediction, patch_scale
@@ -12,6 +13,8 @@ from medfm3d.pretraining.schedule import decay_groups, warmup_cosine
 from medfm3d.pretraining.windows import StepSampler, WindowDataset, pretraining_augmentation, random_window
 
 __all__ = [
+    "DenseInpainting",
+    "ExportDecoder",
     "ExportEncoder",
     "MAEModule",
     "MaskedAutoencoder",

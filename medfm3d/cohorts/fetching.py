@@ -1,16 +1,31 @@
 """Fetching a cohort by its manifest: download, verify, unpack, and leave a receipt of what was fetched."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from medfm3d.cohorts.archive import unpack_archive
-from medfm3d.cohorts.download import DownloadedFile, download_file
+from medfm3d.cohorts.download import download_file
 from medfm3d.cohorts.errors import ManifestError
 from medfm3d.cohorts.manifest import CohortManifest, Download, load_manifest
 
 RECEIPT = "fetched.json"
+
+
+@dataclass(frozen=True)
+class FetchedFile:
+    """A download that was completed; ``contents`` names what it left in the cohort's folder.
+
+    ``verified`` is False where the manifest knows no checksum.
+    """
+
+    filename: str
+    size_bytes: int
+    sha256: str
+    verified: bool
+    contents: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -20,20 +35,14 @@ class FetchReport:
     manifest: str
     folder: Path
     cohort_folder: Path | None
-    files: tuple[DownloadedFile, ...]
+    files: tuple[FetchedFile, ...]
     already_there: bool
     remarks: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain values that JSON can hold."""
-        return {
-            "manifest": self.manifest,
-            "folder": str(self.folder),
-            "cohort_folder": None if self.cohort_folder is None else str(self.cohort_folder),
-            "files": [asdict(file) | {"path": str(file.path)} for file in self.files],
-            "already_there": self.already_there,
-            "remarks": list(self.remarks),
-        }
+        cohort_folder = None if self.cohort_folder is None else str(self.cohort_folder)
+        return asdict(self) | {"folder": str(self.folder), "cohort_folder": cohort_folder}
 
 
 def fetch(
@@ -67,25 +76,13 @@ def fetch(
             f"See {manifest.homepage}"
         )
     folder = Path(destination) / manifest.name
-    receipt = _read_receipt(folder)
-    fetched = {file.path.name: file for file in receipt if file.path.name in {d.filename for d in manifest.downloads}}
-    todo = [download for download in manifest.downloads if not _is_fetched(download, fetched)]
+    fetched = _read_receipt(folder)
+    todo = [download for download in manifest.downloads if not _is_there(download, fetched, folder)]
     for download in todo:
-        file = download_file(
-            download.url,
-            folder / download.filename,
-            checksum=download.checksum,
-            size_bytes=download.size_bytes,
-            attempts=attempts,
-            backoff_s=backoff_s,
-            progress=progress,
-        )
-        if download.unpack:
-            unpack_archive(file.path, folder)
-        fetched[download.filename] = file
+        fetched[download.filename] = _fetch_file(download, folder, attempts, backoff_s, progress)
         _write_receipt(folder, fetched)
         if download.unpack and not keep_archives:
-            file.path.unlink()
+            (folder / download.filename).unlink()
     files = tuple(fetched[download.filename] for download in manifest.downloads)
     datasets = sorted(folder.glob("**/dataset.json"))
     return FetchReport(
@@ -98,33 +95,52 @@ def fetch(
     )
 
 
-def _is_fetched(download: Download, fetched: dict[str, DownloadedFile]) -> bool:
-    """Whether the receipt has this file, verified if the manifest now knows a checksum."""
+def _fetch_file(download: Download, folder: Path, attempts: int, backoff_s: float, progress: bool) -> FetchedFile:
+    file = download_file(
+        download.url,
+        folder / download.filename,
+        checksum=download.checksum,
+        size_bytes=download.size_bytes,
+        attempts=attempts,
+        backoff_s=backoff_s,
+        progress=progress,
+    )
+    contents = unpack_archive(file.path, folder) if download.unpack else [file.path]
+    names = tuple(path.name for path in contents)
+    return FetchedFile(download.filename, file.size_bytes, file.sha256, file.verified, names)
+
+
+def _is_there(download: Download, fetched: Mapping[str, FetchedFile], folder: Path) -> bool:
+    """Whether the file was fetched, verified if the manifest now knows a checksum, and nothing of it was removed."""
     file = fetched.get(download.filename)
-    return file is not None and (file.verified or download.checksum is None)
+    return (
+        file is not None
+        and (file.verified or download.checksum is None)
+        and all((folder / name).exists() for name in file.contents)
+    )
 
 
-def _remarks(manifest: CohortManifest, files: tuple[DownloadedFile, ...]) -> list[str]:
+def _remarks(manifest: CohortManifest, files: tuple[FetchedFile, ...]) -> list[str]:
     notes = {download.filename: download.checksum_note for download in manifest.downloads}
     return [
-        f"{file.path.name}: its checksum is not verified ({notes[file.path.name]}); its sha256 is {file.sha256}"
+        f"{file.filename}: its checksum is not verified ({notes[file.filename]}); its sha256 is {file.sha256}"
         for file in files
         if not file.verified
     ]
 
 
-def _read_receipt(folder: Path) -> list[DownloadedFile]:
+def _read_receipt(folder: Path) -> dict[str, FetchedFile]:
     path = folder / RECEIPT
     if not path.exists():
-        return []
+        return {}
     try:
-        return [DownloadedFile(**entry | {"path": folder / entry["path"]}) for entry in json.loads(path.read_text())]
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        return {entry["filename"]: FetchedFile(**entry | {"contents": tuple(entry["contents"])}) for entry in entries}
     except (ValueError, TypeError, KeyError) as error:
         raise ManifestError(f"{path}: not a receipt of an earlier fetch ({error}): remove it to fetch again") from error
 
 
-def _write_receipt(folder: Path, fetched: dict[str, DownloadedFile]) -> None:
-    entries = [asdict(file) | {"path": file.path.name} for file in fetched.values()]
+def _write_receipt(folder: Path, fetched: Mapping[str, FetchedFile]) -> None:
     temporary = folder / f".{RECEIPT}.tmp"
-    temporary.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+    temporary.write_text(json.dumps([asdict(file) for file in fetched.values()], indent=2) + "\n", encoding="utf-8")
     temporary.replace(folder / RECEIPT)
