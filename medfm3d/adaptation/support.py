@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from medfm3d.cohorts import Case, Cohort, ManifestError, k_shot_split
+from medfm3d.cohorts import Case, Cohort, k_shot_split
 
 
 def choose_support(
@@ -24,15 +24,10 @@ def choose_support(
         seed: of the draw.
 
     Raises:
-        ManifestError: if a named case is not in the cohort, or is named twice.
+        CohortError: if a named case is not in the cohort or is named twice, or if there are too few labelled cases to
+            draw from.
     """
     if names is None:
-        return k_shot_split(cohort, k, seed, organs=organs)
-    by_name = {case.name: case for case in cohort.cases}
-    unknown = [name for name in names if name not in by_name]
-    if unknown or len(set(names)) != len(names):
-        raise ManifestError(
-            f"{cohort.folder}: cases {', '.join(unknown or names)} are unknown or named twice; the cohort has "
-            f"{', '.join(sorted(by_name)[:5])} and {max(0, len(by_name) - 5)} more"
-        )
-    return [by_name[name] for name in names], [case for case in cohort.cases if case.name not in set(names)]
+        support, query = k_shot_split(cohort, k, seed, organs=organs)
+        return list(support), list(query)
+    return list(cohort.select(names)), list(cohort.without(names))

@@ -20,18 +20,15 @@ def list_cohorts(device: Device = "auto", seed: Seed = 0, json_file: JsonFile = 
     """List the cohorts that medfm3d knows, with their licences and how to get them."""
     start(device, seed)
     manifests = list_manifests()
-    table = Table("name", "cohort", "modality", "organs", "labelled", "access", "licence")
+    table = Table(title="Cohorts")
+    table.add_column("name", no_wrap=True)
+    for heading in ("modality", "labelled", "organs", "access", "licence"):
+        table.add_column(heading)
     for manifest in manifests:
-        cells = (
-            manifest.name,
-            manifest.title,
-            ", ".join(manifest.modality),
-            str(len(manifest.organs)),
-            "-" if manifest.num_training is None else str(manifest.num_training),
-            "fetch" if manifest.downloads else manifest.access,
-            manifest.licence,
-        )
-        table.add_row(*map(escape, cells))
+        labelled = "-" if manifest.num_training is None else str(manifest.num_training)
+        access = "fetch" if manifest.downloads else manifest.access
+        cells = ", ".join(manifest.modality), labelled, str(len(manifest.organs)), access, manifest.licence
+        table.add_row(*map(escape, (manifest.name, *cells)))
     console = Console()
     console.print(table)
     console.print("fetch: `medfm3d data fetch NAME` downloads it; of the others it says how to get them")

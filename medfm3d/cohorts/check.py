@@ -54,8 +54,9 @@ def check_cohort(
     The folder has a dataset.json (Decathlon, nnU-Net v2), or sub-folders imagesTr and labelsTr or images and labels,
     or is itself a folder of volumes. Faults: files that are missing or that ``medfm3d.volumes`` refuses, label values
     that the cohort does not have, label maps on another grid than their image, or without one. Remarks: organs said
-    to be outlined that have no voxel, or the reverse; cases without a label map beside others that have one, or
-    missing from the manifest's splits; images that look like label maps, or are of quite another size than the rest.
+    to be outlined that have no voxel, or the reverse, or whose outline the source doubts; cases without a label map
+    beside others that have one, or missing from the manifest's splits; images that look like label maps, or are of
+    quite another size than the rest.
     """
     folder = Path(folder)
     try:
@@ -133,6 +134,8 @@ def _image_remarks(image: Volume) -> Iterator[str]:
 
 
 def _outline_remarks(case: Case, label: Volume, cohort: Cohort) -> Iterator[str]:
+    if case.suspect:
+        yield f"{case.label}: its source doubts the outline of {', '.join(case.suspect)}"
     if case.annotated is None:
         return
     values = set(np.unique(label.array).tolist())

@@ -1,7 +1,8 @@
 """Preprocessed volumes on disk: a MONAI persistent dataset whose keys are the content of the files and the parameters.
 
 A changed file or a changed parameter gives a new entry, whatever the file's name and date; the same scan under
-another name shares its entry. Entries are never changed: remove the folder to free the room.
+another name shares its entry, unless metadata are kept, which name the file. Entries are never changed: remove the
+folder to free the room.
 """
 
 import codecs
@@ -46,11 +47,12 @@ _TRUSTED = [
 class ContentHash:
     """``hash_func`` for a MONAI persistent dataset: the bytes of an item's files, and its other values.
 
-    Digests are kept while a file's size and date stay as they are, so a file is not read through again in every epoch.
+    ``with_paths`` makes the files' paths a part of it. Digests are kept while a file's size and date stay as they are, so a file is not read through again in every epoch.
     """
 
-    def __init__(self, file_keys: Sequence[str] = ("image", "label")):
+    def __init__(self, file_keys: Sequence[str] = ("image", "label"), *, with_paths: bool = False):
         self.file_keys = tuple(file_keys)
+        self.with_paths = with_paths
         self._digests: dict[tuple[str, int, int, int], str] = {}
 
     def __call__(self, item: Mapping[str, Any]) -> bytes:
@@ -60,8 +62,10 @@ class ContentHash:
             CohortError: a file of the item does not exist.
         """
         content = {key: value for key, value in item.items() if key not in self.file_keys or value is None}
-        files = {key: self._path_digest(Path(item[key])) for key in self.file_keys if item.get(key) is not None}
-        return _digest({"files": files, "values": describe_parameters(content)}).encode()
+        paths = {key: Path(item[key]) for key in self.file_keys if item.get(key) is not None}
+        files = {key: self._path_digest(path) for key, path in paths.items()}
+        named = {key: str(path) for key, path in paths.items()} if self.with_paths else {}
+        return _digest({"files": files, "paths": named, "values": describe_parameters(content)}).encode()
 
     def _path_digest(self, path: Path) -> str:
         if path.is_dir():  # a DICOM series
@@ -115,7 +119,7 @@ class ContentKeyedCache(PersistentDataset):
             data=data,
             transform=transform,
             cache_dir=cache_dir,
-            hash_func=ContentHash(file_keys),
+            hash_func=ContentHash(file_keys, with_paths=track_meta),
             hash_transform=transform_hash,
             track_meta=track_meta,
         )
