@@ -7,10 +7,13 @@ from medfm3d.cohorts.download import DownloadedFile, download_file
 from medfm3d.cohorts.errors import ArchiveError, CohortError, DownloadError, ManifestError
 from medfm3d.cohorts.fetching import FetchedFile, FetchReport, fetch
 from medfm3d.cohorts.manifest import CohortManifest, Download, list_manifests, load_manifest, manifest_folder
+from medfm3d.cohorts.phantom import PHANTOM_ORGANS, AbdominalPhantom, write_phantom_cohort
 from medfm3d.cohorts.preprocessed_cache import ContentKeyedCache
 from medfm3d.cohorts.splits import KShotSplit, k_shot_split, organ_volumes_ml
 
 __all__ = [
+    "PHANTOM_ORGANS",
+    "AbdominalPhantom",
     "ArchiveError",
     "Case",
     "CheckFinding",
@@ -37,4 +40,5 @@ __all__ = [
     "organ_volumes_ml",
     "read_cohort",
     "unpack_archive",
+    "write_phantom_cohort",
 ]

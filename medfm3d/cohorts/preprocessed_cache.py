@@ -47,7 +47,8 @@ _TRUSTED = [
 class ContentHash:
     """``hash_func`` for a MONAI persistent dataset: the bytes of an item's files, and its other values.
 
-    ``with_paths`` makes the files' paths a part of it. Digests are kept while a file's size and date stay as they are, so a file is not read through again in every epoch.
+    ``with_paths`` makes the files' paths a part of it. Digests are kept while a file's size and date stay as they are,
+    so a file is not read through again in every epoch.
     """
 
     def __init__(self, file_keys: Sequence[str] = ("image", "label"), *, with_paths: bool = False):

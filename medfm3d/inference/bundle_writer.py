@@ -144,6 +144,11 @@ def _fill_in_configs(configs: Path, card: Mapping[str, Any]) -> None:
         train["decoder_weights"] = None
     _write_json(configs / "train.json", train)
 
+    evaluate = _read_json(configs / "evaluate.json")
+    # What the network was adapted to says nothing of how well it does on others.
+    evaluate |= {"plan": plan, "support_names": card["support"]}
+    _write_json(configs / "evaluate.json", evaluate)
+
     metadata = _read_json(configs / "metadata.json")
     organs = card["plan"]["organs"]
     channels = {"0": "background"} | {str(number): organ for organ, number in organs.items()}

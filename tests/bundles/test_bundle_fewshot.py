@@ -1,0 +1,239 @@
+"""The few-shot bundle, run as users run it."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from medfm3d.cohorts import read_cohort
+from medfm3d.inference import BundleError, list_remarks, read_card, read_plan, read_priors, run_workflow
+from medfm3d.segmentation import Segmenter
+from medfm3d.volumes import VolumeError, check_same_grid, read_label, read_volume, reorient, write_volume
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return 2 * float((a & b).sum()) / float(a.sum() + b.sum())
+
+
+def segment(bundle: Path, inputs: list[Path], output: Path, **overrides: object) -> list[Path]:
+    values = {"datalist": [str(path) for path in inputs], "output_dir": str(output), "device": torch.device("cpu")}
+    workflow = run_workflow(bundle, "inference", {**values, **overrides})
+    return workflow.parser.get_parsed_content("postprocessing").transforms[-1].written
+
+
+def test_adaptation_writes_a_complete_bundle(adapted: Path, small_cohort: Path) -> None:
+    card = read_card(adapted)
+    assert card["name"] == "my bundle" and card["method"] == "decoder" and card["iterations"] == 80
+    assert len(card["support"]) == 3 and set(card["support"]) <= set(read_cohort(small_cohort).names)
+    assert read_plan(adapted).organs == {"cube": 2, "ball": 5}
+    assert read_priors(adapted)["volume"].organs_["cube"].cases == 3
+    for name in ("LICENSE", "docs/README.md", "configs/train.json", "configs/evaluate.json", "configs/metadata.json"):
+        assert (adapted / name).stat().st_size > 0
+    assert not [path for path in adapted.parent.iterdir() if path.name.startswith(".")]
+    state = torch.load(adapted / "models" / "model.pt", weights_only=True)
+    network = Segmenter(["cube", "ball"])
+    network.load_state_dict(state.get("model", state))
+
+
+def test_inference_from_a_shell_in_any_directory(
+    adapted: Path, small_cohort: Path, tmp_path: Path, monai_bundle
+) -> None:
+    output = tmp_path / "masks here"
+    monai_bundle(
+        "run",
+        tmp_path,
+        config_file=adapted / "configs" / "inference.json",
+        meta_file=adapted / "configs" / "metadata.json",
+        bundle_root=adapted,
+        dataset_dir=small_cohort,
+        output_dir=output,
+        device="cpu",
+    )
+    cohort = read_cohort(small_cohort)
+    scores = []
+    for case in cohort:
+        mask, label = read_label(output / case.image.name, allowed_ids=[2, 5]), read_label(case.label)
+        check_same_grid(label, mask)
+        if case.name not in read_card(adapted)["support"]:
+            scores += [dice(mask.array == number, label.array == number) for number in (2, 5)]
+    assert len(scores) == 6 and np.mean(scores) > 0.8, scores
+
+
+def test_evaluation_from_a_shell_leaves_the_support_out(
+    adapted: Path, small_cohort: Path, tmp_path: Path, monai_bundle
+) -> None:
+    monai_bundle(
+        "run",
+        tmp_path,
+        config_file=f"['{adapted}/configs/train.json','{adapted}/configs/evaluate.json']",
+        meta_file=adapted / "configs" / "metadata.json",
+        bundle_root=adapted,
+        dataset_dir=small_cohort,
+        output_dir=tmp_path / "out",
+        device="cpu",
+    )
+    rows = (tmp_path / "out" / "evaluation" / "val_mean_dice_raw.csv").read_text().splitlines()
+    support = read_card(adapted)["support"]
+    assert len(rows) == 1 + 3 and not any(name in row for name in support for row in rows)
+    means = [float(row.replace(",", "\t").split("\t")[-1]) for row in rows[1:]]
+    assert np.mean(means) > 0.8
+
+
+def test_a_scan_in_any_of_48_orientations_gives_the_same_mask(
+    adapted: Path, small_cohort: Path, tmp_path: Path
+) -> None:
+    support = read_card(adapted)["support"]
+    case = next(case for case in read_cohort(small_cohort) if case.name not in support)
+    scan = reorient(read_volume(case.image))
+    inputs = []
+    for axes in itertools.permutations(["RL", "AP", "SI"]):
+        for letters in itertools.product(*axes):
+            name = "".join(letters)
+            inputs.append(write_volume(reorient(scan, name), tmp_path / "scans" / f"{name}.nii.gz"))
+    assert len(inputs) == 48
+    masks = [read_label(path) for path in segment(adapted, inputs, tmp_path / "masks")]
+    first = reorient(masks[0])
+    assert {2, 5} <= set(np.unique(first.array))
+    for path, mask in zip(inputs, masks, strict=True):
+        assert mask.orientation == path.name[:3]
+        np.testing.assert_array_equal(reorient(mask).array, first.array, err_msg=path.name)
+        np.testing.assert_allclose(reorient(mask).affine, first.affine, atol=1e-4)
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.2, 1.5), (2.1, 0.9, 1.3)])
+def test_probabilities_lie_on_the_scans_grid_and_explain_the_mask(
+    adapted: Path, small_cohort: Path, tmp_path: Path, spacing_mm: tuple
+) -> None:
+    from medfm3d.volumes import resample
+
+    case = read_cohort(small_cohort).cases[5]
+    scan = write_volume(resample(read_volume(case.image), spacing_mm), tmp_path / "scan.nrrd")
+    (path,) = segment(adapted, [scan], tmp_path / "out", save_probabilities=True, output_ext=".mha")
+    mask = read_label(path)
+    cube, ball = (read_volume(tmp_path / "out" / f"scan_{organ}_probability.mha") for organ in ("cube", "ball"))
+    for volume in (cube, ball):
+        check_same_grid(read_volume(scan), volume)
+        assert 0 <= volume.array.min() and volume.array.max() <= 1
+    largest = np.stack([1 - cube.array - ball.array, cube.array, ball.array]).argmax(axis=0)
+    assert (np.array([0, 2, 5])[largest] == mask.array).mean() > 0.9999
+
+
+def test_equal_seeds_give_equal_weights(fewshot_bundle: Path, small_cohort: Path, tmp_path: Path) -> None:
+    states = []
+    for name in ("a", "b"):
+        overrides = {
+            "dataset_dir": str(small_cohort),
+            "output_dir": str(tmp_path / name),
+            "device": torch.device("cpu"),
+            "k": 2,
+            "iterations": 10,
+            "seed": 3,
+        }
+        run_workflow(fewshot_bundle, "train", overrides)
+        state = torch.load(tmp_path / name / "models" / "model.pt", weights_only=True)
+        states.append(state.get("model", state))
+    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+
+
+def test_box_adapter_bundle_leaves_the_network_as_it_was(
+    fewshot_bundle: Path, small_cohort: Path, tmp_path: Path
+) -> None:
+    overrides = {
+        "dataset_dir": str(small_cohort),
+        "output_dir": str(tmp_path / "box"),
+        "device": torch.device("cpu"),
+        "k": 2,
+        "method": "box-adapter",
+        "iterations": 20,
+    }
+    run_workflow(fewshot_bundle, "train", overrides)
+    state = torch.load(tmp_path / "box" / "models" / "model.pt", weights_only=True)
+    state = state.get("model", state)
+    network = Segmenter(["cube", "ball"], adapter="box-adapter")
+    network.load_state_dict(state)
+    assert network.adapter.conv2.weight.abs().sum() > 0
+    scan = read_cohort(small_cohort).cases[0].image
+    assert segment(tmp_path / "box", [scan], tmp_path / "masks") == [tmp_path / "masks" / "case_0.nii.gz"]
+
+
+def test_nothing_is_overwritten_or_half_written(fewshot_bundle: Path, small_cohort: Path, tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "precious.txt").write_text("x")
+    overrides = {"dataset_dir": str(small_cohort), "output_dir": str(taken), "device": torch.device("cpu"), "k": 2}
+    with pytest.raises((BundleError, RuntimeError)) as caught:
+        run_workflow(fewshot_bundle, "train", overrides)
+    messages = []
+    error: BaseException | None = caught.value
+    while error is not None:
+        messages.append(str(error))
+        error = error.__cause__
+    assert any("already there" in message for message in messages)
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+    with pytest.raises(BundleError, match="not an adapted bundle"):
+        read_card(taken)
+
+
+def test_a_bad_scan_is_named(adapted: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.nii.gz").write_bytes(b"")
+    with pytest.raises((RuntimeError, VolumeError)) as caught:
+        segment(adapted, [tmp_path / "bad.nii.gz"], tmp_path / "out")
+    error: BaseException = caught.value
+    while error.__cause__ is not None:
+        error = error.__cause__
+    assert isinstance(error, VolumeError) and "bad.nii.gz" in str(error)
+
+
+def test_surprising_masks_are_remarked_on(adapted: Path, small_cohort: Path, tmp_path: Path) -> None:
+    label = read_label(read_cohort(small_cohort).cases[0].label)
+    usual = write_volume(label, tmp_path / "usual.nii.gz")
+    odd = label.array.copy()
+    odd[odd == 5] = 0
+    odd[1, 1, 1] = 5
+    odd_file = write_volume(type(label)(odd, label.affine), tmp_path / "odd.nii.gz")
+    remarks = list_remarks(adapted, [usual, odd_file])
+    assert {(remark["case"], remark["organ"], remark["prior"]) for remark in remarks} == {("odd", "ball", "volume")}
+    assert remarks[0]["p_value"] < 0.01 and "mL" in remarks[0]["text"]
+
+
+def bundles(repository: Path) -> list[Path]:
+    return [path.parent.parent for path in sorted((repository / "bundles").glob("*/configs/metadata.json"))]
+
+
+def test_metadata_of_every_bundle_is_valid(repository: Path, adapted: Path, tmp_path: Path, monai_bundle) -> None:
+    schema = Path(__file__).with_name("bundle_metadata.schema.json")
+    assert len(bundles(repository)) == 2
+    for bundle in [*bundles(repository), adapted]:
+        metadata = bundle / "configs" / "metadata.json"
+        assert (
+            "no error"
+            in monai_bundle("verify_metadata", tmp_path, meta_file=metadata, filepath=schema).stderr
+            + monai_bundle("verify_metadata", tmp_path, meta_file=metadata, filepath=schema).stdout
+        )
+        content = json.loads(metadata.read_text())
+        assert content["version"] in content["changelog"]
+
+
+def test_networks_of_every_bundle_take_and_give_what_metadata_says(
+    fewshot_bundle: Path, adapted: Path, tmp_path: Path, monai_bundle
+) -> None:
+    for bundle in (fewshot_bundle, adapted):
+        monai_bundle(
+            "verify_net_in_out",
+            tmp_path,
+            net_id="network_def",
+            meta_file=bundle / "configs" / "metadata.json",
+            config_file=bundle / "configs" / "inference.json",
+        )
+
+
+def test_configs_parse_and_name_only_what_exists(adapted: Path) -> None:
+    parser = ConfigParser()
+    parser.read_config(str(adapted / "configs" / "inference.json"))
+    parser["bundle_root"] = str(adapted)
+    assert parser.get_parsed_content("plan").organ_names == ["cube", "ball"]
+    assert parser.get_parsed_content("inferer").roi_size == (32, 40, 32)
