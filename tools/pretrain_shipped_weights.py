@@ -17,9 +17,9 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see medfm3d/cli/__init__.py
 
 import torch
-from medfm3d.cohorts.phantom import write_phantom_cohort
 
 from medfm3d.cohorts import read_cohort
+from medfm3d.cohorts.phantom import write_phantom_cohort
 from medfm3d.encoders import load_encoder, load_weights, read_header, save_encoder, save_weights
 from medfm3d.inference import bundle_template, run_workflow
 from medfm3d.segmentation import LightDecoder

@@ -1,5 +1,6 @@
 """The `medfm3d` command and how its sub-commands end."""
 
+import logging
 import os
 import sys
 
@@ -35,6 +36,7 @@ EXPECTED = (VolumeError, ManifestError, BundleError, WeightsError, ValueError, O
 
 def main() -> None:
     """Run the command line; errors of the input end with a message and exit code 1."""
+    logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)  # it warns that it writes no log file
     try:
         app()
     except EXPECTED as error:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from medfm3d.cli.options import Device, JsonFile, Organs, Seed, parse_organs, start, write_result
 from medfm3d.evaluation import METRICS, Evaluation, MetricSummary, evaluate_folder, list_predictions, write_report
-from medfm3d.inference import list_remarks, read_card
+from medfm3d.inference import list_changes, list_remarks, read_card
 
 Predictions = Annotated[Path, typer.Option(help="Folder of masks.")]
 
@@ -88,8 +88,10 @@ def run_report(
     """Write the report on a folder of masks, with scores where they were evaluated and remarks where there is a bundle.
 
     Returns:
-        `report`, the file; `remarks`, the priors' surprises; and `summary`, the evaluation, where there is one.
+        `report`, the file; `remarks`, the priors' surprises; `changes`, what they took away from the masks, where
+        they were allowed to; and `summary`, the evaluation, where there is one.
     """
+    changes = list_changes(predictions)
     remarks = None if bundle is None else list_remarks(bundle, list(list_predictions(predictions).values()))
     path = write_report(
         output,
@@ -99,10 +101,11 @@ def run_report(
         labels=labels,
         organs=organs,
         remarks=remarks,
+        changes=changes,
         title=f"Segmentation of {', '.join(organs)}",
         provenance=None if bundle is None else read_card(bundle),
     )
-    result: dict[str, Any] = {"report": str(path), "remarks": remarks or []}
+    result: dict[str, Any] = {"report": str(path), "remarks": remarks or [], "changes": changes or []}
     if evaluation is not None:
         result["summary"] = evaluation.to_json()
     return result

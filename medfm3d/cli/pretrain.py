@@ -15,7 +15,9 @@ TEMPLATE = "mae_vit_pretraining"
 
 def pretrain(
     data: Annotated[Path, typer.Option(help="A folder of scans, or one with a dataset.json; labels are not used.")],
-    output: Annotated[Path, typer.Option(help="Folder for the encoder, checkpoints, curves and pictures.")],
+    output: Annotated[Path, typer.Option(help="Folder for the encoder, checkpoints, curves and pictures.")] = Path(
+        "pretrained"
+    ),
     bundle: Annotated[
         Path | None, typer.Option(help="Folder of a pretraining bundle, instead of the one that medfm3d ships.")
     ] = None,

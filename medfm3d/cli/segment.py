@@ -8,7 +8,8 @@ import typer
 from rich.console import Console
 
 from medfm3d.cli.options import Device, JsonFile, Seed, start, write_result
-from medfm3d.inference import list_inputs, list_remarks, read_card, run_workflow
+from medfm3d.inference import list_changes, list_inputs, list_remarks, read_card, run_workflow
+from medfm3d.volumes import output_name
 
 
 def segment(
@@ -16,13 +17,29 @@ def segment(
     input_path: Annotated[Path, typer.Option("--input", help="A scan, a DICOM series folder, or a folder of scans.")],
     output: Annotated[Path, typer.Option(help="Folder for the masks.")],
     probabilities: Annotated[bool, typer.Option(help="Also write each organ's probability.")] = False,
+    apply_priors: Annotated[
+        bool, typer.Option(help="Remove pieces that the bundle's priors do not expect, and list each of them.")
+    ] = False,
     device: Device = "auto",
     seed: Seed = 0,
     json_file: JsonFile = None,
 ) -> None:
     """Outline the bundle's organs in a scan or a folder of scans, on each scan's own grid."""
-    result = run_segmentation(bundle, input_path, output, probabilities=probabilities, device=device, seed=seed)
+    result = run_segmentation(
+        bundle,
+        input_path,
+        output,
+        probabilities=probabilities,
+        apply_priors=apply_priors,
+        device=device,
+        seed=seed,
+    )
     console = Console()
+    for change in result["changes"]:
+        console.print(
+            f"[yellow]removed[/] {change['case']}: a piece of {change['organ']}, {change['voxels']} voxels",
+            highlight=False,
+        )
     for remark in result["remarks"]:
         console.print(f"[yellow]surprise[/] {remark['case']}: {remark['text']}", highlight=False)
     console.print(f"{len(result['masks'])} masks in {output}, {result['case_s']:.2f} s a case")
@@ -36,6 +53,7 @@ def run_segmentation(
     *,
     inputs: list[Path] | None = None,
     probabilities: bool = False,
+    apply_priors: bool = False,
     device: str = "auto",
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -51,14 +69,18 @@ def run_segmentation(
             "datalist": [str(path) for path in inputs],
             "output_dir": str(output),
             "save_probabilities": probabilities,
+            "apply_priors": apply_priors,
             "device": start(device, seed),
         },
     )
     elapsed = time.perf_counter() - started
     masks = [str(path) for path in saved_masks(workflow)]
+    names = {output_name(mask) for mask in masks}
+    changes = [change for change in list_changes(output) or [] if change["case"] in names] if apply_priors else []
     return {
         "bundle": card["name"],
         "masks": masks,
+        "changes": changes,
         "remarks": list_remarks(bundle, [Path(mask) for mask in masks]),
         "segmentation_s": elapsed,
         "case_s": elapsed / len(inputs),

@@ -35,6 +35,7 @@ def write_report(
     organs: Mapping[str, int],
     remarks: Sequence[Mapping[str, Any]] | None,
     title: str,
+    changes: Sequence[Mapping[str, Any]] | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a report on a folder of masks as one HTML file.
@@ -51,6 +52,8 @@ def write_report(
         organs: name and id of each organ.
         remarks: what priors find surprising: case, organ, prior, text, z and p_value each; None if no prior was asked.
         title: heading of the page.
+        changes: pieces that priors took away from the masks: case, organ, voxels, volume_ml and centre_mm each; None if
+            priors changed nothing because they were not allowed to.
         provenance: where the masks come from, shown as it is.
 
     Raises:
@@ -64,6 +67,7 @@ def write_report(
         "title": title,
         "colours": organ_colours(list(organs)),
         "remarks": remarks,
+        "changes": changes,
         "evaluation": evaluation,
         "metrics": METRICS,
         "digits": DIGITS,

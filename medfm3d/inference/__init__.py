@@ -2,6 +2,7 @@
 
 from medfm3d.inference.bundle_reader import read_card, read_plan, read_priors
 from medfm3d.inference.bundle_writer import BundleError, check_output, staging_folder, write_bundle
+from medfm3d.inference.component_cleanup import KeepExpectedComponentsd, list_changes
 from medfm3d.inference.inputs import list_inputs
 from medfm3d.inference.probabilities import SaveProbabilitiesd
 from medfm3d.inference.remarks import list_remarks
@@ -9,9 +10,11 @@ from medfm3d.inference.workflow import bundle_template, run_workflow
 
 __all__ = [
     "BundleError",
+    "KeepExpectedComponentsd",
     "SaveProbabilitiesd",
     "bundle_template",
     "check_output",
+    "list_changes",
     "list_inputs",
     "list_remarks",
     "read_card",

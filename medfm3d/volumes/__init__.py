@@ -8,6 +8,7 @@ from medfm3d.volumes.orientation import reorient
 from medfm3d.volumes.paths import VOLUME_SUFFIXES, find_volumes, is_dicom_folder, output_name
 from medfm3d.volumes.reading import read_label, read_volume
 from medfm3d.volumes.resampling import resample, resample_to
+from medfm3d.volumes.spacing import ResampleToSpacingd
 from medfm3d.volumes.volume import Volume
 from medfm3d.volumes.writing import write_volume
 
@@ -15,6 +16,7 @@ __all__ = [
     "VOLUME_SUFFIXES",
     "IntensityNormalized",
     "LoadVolumed",
+    "ResampleToSpacingd",
     "SaveVolumed",
     "Volume",
     "VolumeError",

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,10 @@ class LoadVolumed(LoadImaged):
     """
 
     def __init__(self, keys: KeysCollection, label: bool = False) -> None:
-        super().__init__(keys, reader="NibabelReader")  # not used; the default would set up every reader there is
+        # LoadImaged's own constructor would set up every reader that MONAI knows, and warn of those that are not
+        # installed. MONAI Label sets `image_only` on `_loader` and nothing else.
+        MapTransform.__init__(self, keys)
+        self._loader = SimpleNamespace(image_only=True)
         self.label = label
 
     def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:

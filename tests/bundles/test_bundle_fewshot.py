@@ -117,7 +117,7 @@ def test_probabilities_lie_on_the_scans_grid_and_explain_the_mask(
     cube, ball = (read_volume(tmp_path / "out" / f"scan_{organ}_probability.mha") for organ in ("cube", "ball"))
     for volume in (cube, ball):
         check_same_grid(read_volume(scan), volume)
-        assert 0 <= volume.array.min() and volume.array.max() <= 1
+        assert volume.array.min() >= 0 and volume.array.max() <= 1
     largest = np.stack([1 - cube.array - ball.array, cube.array, ball.array]).argmax(axis=0)
     assert (np.array([0, 2, 5])[largest] == mask.array).mean() > 0.9999
 

@@ -1,0 +1,154 @@
+"""Every command of the README runs, in the order in which it stands there, and does what the README says."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from medfm3d.volumes import Volume, check_same_grid, read_label, read_volume, write_volume
+
+ORGANS = {"liver": 1, "spleen": 2}
+NAMES = "abcdefg"
+# What makes a command fast enough for a test, and nothing else about it different.
+FASTER = {
+    "bash tools/demo.sh": "--iterations 2 --k 2 --queries 2 --output demo_phantom --device cpu",
+    "bash tools/demo.sh --data DIR": "--iterations 10 --k 2 --queries 2 --output demo_own --device cpu",
+    "medfm3d adapt": "--iterations 60 --device cpu",
+    "python -m monai.bundle run --config_file bundles": "--iterations 20 --device cpu",
+}
+# Made sure of by other tests: installing by `test_the_package_brings_its_bundles` and the set-up of every test run,
+# MONAI Label by tests/bundles/test_monai_label.py, which takes its commands from the README.
+ELSEWHERE = ("pip install", "monailabel", "mkdir apps", "cp -r liver_spleen apps")
+
+
+def commands_of(readme: Path) -> list[str]:
+    """The lines of the README's bash blocks, continued lines joined, comments off."""
+    blocks = re.findall(r"```bash\n(.*?)```", readme.read_text(encoding="utf-8"), flags=re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [" ".join(shlex.split(line, comments=True)) for line in lines if line.strip()]
+
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+COMMANDS = [command for command in commands_of(README) if not command.startswith(ELSEWHERE)]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
+    """A folder with what the README speaks of: scans, outlines, and DIR, a cohort in Decathlon layout."""
+    folder = tmp_path_factory.mktemp("work place")
+    listed = []
+    for seed, name in enumerate(NAMES):
+        image, label = two_organs(seed)
+        for place in ("scans", "DIR/imagesTr"):
+            write_volume(image, folder / place / f"{name}.nii.gz")
+        for place in ("outlines", "DIR/labelsTr"):
+            write_volume(label, folder / place / f"{name}.nii.gz")
+        listed.append({"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"})
+    labels = {"0": "background"} | {str(number): organ for organ, number in ORGANS.items()}
+    content = {"name": "made up", "modality": {"0": "CT"}, "labels": labels, "training": listed, "test": []}
+    (folder / "DIR" / "dataset.json").write_text(json.dumps(content))
+    for linked in ("bundles", "tools"):
+        (folder / linked).symlink_to(repository / linked)
+    return folder
+
+
+def two_organs(seed: int) -> tuple[Volume, Volume]:
+    """Scan and label of two balls, one bright and one less so, on a dark ground with a rim of air."""
+    rng = np.random.default_rng(seed)
+    shape = (36, 34, 30)
+    grid = np.indices(shape).astype(float)
+    label = np.zeros(shape, dtype=np.uint8)
+    for number, centre, radius in ((1, (11, 17, 15), 6.5), (2, (26, 16, 14), 4.5)):
+        place = np.array(centre) + rng.uniform(-2, 2, 3)
+        label[((grid - place.reshape(3, 1, 1, 1)) ** 2).sum(axis=0) < (radius + rng.uniform(-0.5, 0.5)) ** 2] = number
+    hu = np.select([label == 1, label == 2], [120.0, 220.0], -60.0)
+    hu[:2] = -1000
+    image = gaussian_filter(hu, 0.5) + rng.normal(0, 10, shape)
+    affine = np.diag([-2.0, -2.0, 2.5, 1.0])
+    return Volume(image.astype(np.int16), affine), Volume(label, affine)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(command: str, workplace: Path) -> None:
+    if command.startswith("bash tools/") and Path(sys.prefix) != README.parent / ".venv":
+        pytest.skip(f"would set up {README.parent / '.venv'}; tests run from {sys.prefix}")
+    prefix = max((start for start in FASTER if command.startswith(start)), key=len, default=None)
+    line = command if prefix is None else f"{command} {FASTER[prefix]}"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    done = subprocess.run(
+        line, shell=True, executable="/bin/bash", cwd=workplace, env=environment, capture_output=True, text=True
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said[-6000:]
+    CHECKS[" ".join(command.split()[: 2 if command.startswith("medfm3d") else 5])](workplace, said)
+
+
+def demo_of_phantoms(folder: Path, said: str) -> None:
+    assert "Synthetic abdominal CT phantoms: adapting to 2 cases, to segment 2 others" in said
+    page = (folder / "demo_phantom" / "report.html").read_text(encoding="utf-8")
+    assert "bladder" in page and "<svg" in page
+
+
+def demo_of_own(folder: Path, said: str) -> None:
+    assert "made up: adapting to 2 cases, to segment 2 others" in said and "setting up" not in said
+    assert len(list((folder / "demo_own" / "predictions").glob("*.nii.gz"))) == 2
+
+
+def adapted(folder: Path, said: str) -> None:
+    card = json.loads((folder / "liver_spleen" / "models" / "segmenter.json").read_text())
+    assert card["support"] == list("abcde") and card["plan"]["modality"] == "CT" and card["method"] == "decoder"
+
+
+def segmented(folder: Path, said: str) -> None:
+    for name in NAMES:
+        check_same_grid(read_volume(folder / "scans" / f"{name}.nii.gz"), read_label(folder / f"masks/{name}.nii.gz"))
+
+
+def evaluated(folder: Path, said: str) -> None:
+    assert float(re.search(r"mean Dice over organs: ([0-9.]+)", said).group(1)) > 0.7
+
+
+def reported(folder: Path, said: str) -> None:
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "spleen" in page and "data:image/png;base64" in page
+
+
+def bundle_run(folder: Path, said: str) -> None:
+    assert (folder / "my_bundle" / "models" / "model.pt").is_file()
+    if (folder / "my_bundle" / "predictions").exists():
+        raise AssertionError("masks went into the bundle")
+
+
+CHECKS = {
+    "bash tools/demo.sh": demo_of_phantoms,
+    "bash tools/demo.sh --data DIR": demo_of_own,
+    "medfm3d adapt": adapted,
+    "medfm3d segment": segmented,
+    "medfm3d evaluate": evaluated,
+    "medfm3d report": reported,
+    "python -m monai.bundle run --config_file": bundle_run,
+}
+
+
+@pytest.mark.slow
+def test_the_package_brings_its_bundles(repository: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), "."]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (wheel,) = tmp_path.glob("medfm3d-*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for bundle in ("fewshot_organ_segmentation", "mae_vit_pretraining"):
+        assert f"medfm3d/_bundles/{bundle}/configs/train.json" in names
+    assert "medfm3d/_bundles/fewshot_organ_segmentation/models/encoder.safetensors" in names
+    assert "medfm3d/_data_manifests/msd_hippocampus.json" in names
+    assert "medfm3d/evaluation/templates/report.html" in names
