@@ -1,5 +1,6 @@
 """Exponential moving average of the weights, which takes the network's place when training ends."""
 
+import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import EMAHandler
 from torch import nn
@@ -30,4 +31,7 @@ class EMAWeights(EMAHandler):
         self.ema_model.load_state_dict(self.model.state_dict())
 
     def _finish(self) -> None:
-        self.model.load_state_dict(self.ema_model.state_dict())
+        with torch.no_grad():
+            for weight, average in zip(self.model.parameters(), self.ema_model.parameters(), strict=True):
+                if weight.requires_grad:  # the average of a frozen weight differs from it by rounding
+                    weight.copy_(average)

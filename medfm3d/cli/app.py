@@ -6,6 +6,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from medfm3d.cli.adapt import adapt
 from medfm3d.cli.data import data
@@ -31,29 +32,33 @@ for command in (demo, pretrain, adapt, segment, evaluate, report, info):
 app.add_typer(data, name="data")
 
 # What a user can mend: said in one line. Anything else is a fault of ours and keeps its traceback.
-EXPECTED = (VolumeError, ManifestError, BundleError, WeightsError, ValueError, OSError)
+OURS = (VolumeError, ManifestError, BundleError, WeightsError)
+EXPECTED = (*OURS, ValueError, OSError)
 
 
 def main() -> None:
     """Run the command line; errors of the input end with a message and exit code 1."""
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)  # it warns that it writes no log file
+    logging.getLogger("ignite").setLevel(logging.CRITICAL)  # it logs what is raised, and said below, twice over
     try:
         app()
-    except EXPECTED as error:
-        if os.environ.get("MEDFM3D_TRACEBACK"):
+    except (*EXPECTED, RuntimeError) as error:
+        explanation = _explanation(error)
+        if explanation is None or os.environ.get("MEDFM3D_TRACEBACK"):
             raise
-        # MONAI wraps what a transform or an expression raised; the cause is what the user can act on.
-        Console(stderr=True).print(f"[bold red]error:[/] {_root(error)}", highlight=False, soft_wrap=True)
-        sys.exit(1)
-    except RuntimeError as error:
-        cause = _root(error)
-        if os.environ.get("MEDFM3D_TRACEBACK") or not isinstance(cause, EXPECTED):
-            raise
-        Console(stderr=True).print(f"[bold red]error:[/] {cause}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(explanation))}", highlight=False, soft_wrap=True)
         sys.exit(1)
 
 
-def _root(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
+def _explanation(error: BaseException) -> BaseException | None:
+    """Return the one of an error and its causes that tells the user most, or None if none is the user's to mend.
+
+    MONAI wraps what a transform or an expression raised, and our own errors wrap what a library raised: the first of
+    ours says file, fault and remedy; where there is none, the innermost is the least wrapped.
+    """
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    ours = [e for e in chain if isinstance(e, OURS)]
+    others = [e for e in reversed(chain) if isinstance(e, EXPECTED)]
+    return next(iter(ours + others), None)

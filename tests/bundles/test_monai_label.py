@@ -114,10 +114,10 @@ def test_training_starts_from_the_bundle_and_replaces_its_weights(server: Server
         with case.label.open("rb") as file:
             server.ask("PUT", f"datastore/label?image={case.name}&tag=final", files={"label": file})
     weights = server.bundle / "models" / "model.pt"
-    before = torch.load(weights, weights_only=True)["model"]
+    before = torch.load(weights, weights_only=True)
     request = {"max_epochs": 1, "device": "cpu", "val_split": 0.2}
     server.ask("POST", "train/liver_spleen?run_sync=true", json=request)
-    after = torch.load(weights, weights_only=True)["model"]
+    after = torch.load(weights, weights_only=True)
     assert before.keys() == after.keys()
     changed = {key for key in before if not torch.equal(before[key], after[key])}
     assert changed and not any(key.startswith("encoder.") for key in changed)

@@ -1,0 +1,148 @@
+"""adapt, segment, evaluate, report, info and demo by the command line: results for scripts, exit codes, messages."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from medfm3d.cli import main
+from medfm3d.cohorts import read_cohort
+from medfm3d.inference import read_card
+from medfm3d.volumes import Volume, read_label, read_volume, write_volume
+
+ORGANS = "cube=2,ball=5"
+
+
+@pytest.fixture
+def medfm3d(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, request: pytest.FixtureRequest):
+    """Run `medfm3d ARGUMENTS --device cpu` and return its exit code and all that it printed."""
+    threads = torch.get_num_threads()
+    request.addfinalizer(lambda: torch.set_num_threads(threads))
+    torch.set_num_threads(1)
+
+    def run(*arguments: object) -> tuple[int, str]:
+        device = [] if "--help" in arguments or "--device" in arguments else ["--device", "cpu"]
+        monkeypatch.setattr(sys, "argv", ["medfm3d", *map(str, arguments), *device])
+        code = 0
+        try:
+            main()
+        except SystemExit as ending:
+            code = ending.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory, small_cohort: Path) -> Path:
+    from medfm3d.cli.adapt import run_adaptation
+    from medfm3d.cohorts import cohort_from_folders
+
+    torch.set_num_threads(1)
+    output = tmp_path_factory.mktemp("bundles") / "cube and ball"
+    cohort = cohort_from_folders(small_cohort / "imagesTr", small_cohort / "labelsTr")
+    names = ["case_0", "case_2", "case_4"]
+    run_adaptation(cohort, {"cube": 2, "ball": 5}, output, names=names, iterations=60, device="cpu")
+    return output
+
+
+def test_adapt_with_the_documented_options(medfm3d, small_cohort: Path, tmp_path: Path) -> None:
+    where = ("--images", small_cohort / "imagesTr", "--labels", small_cohort / "labelsTr")
+    output, result = tmp_path / "adapted", tmp_path / "result.json"
+    options = ("--cases", "case_1,case_3", "--organs", ORGANS, "--method", "box-adapter", "--output", output)
+    code, said = medfm3d("adapt", *where, *options, "--iterations", 5, "--seed", 3, "--json", result)
+    assert code == 0, said
+    assert "adapted by box-adapter to 2 scans" in said
+    written = json.loads(result.read_text())
+    assert written["support"] == ["case_1", "case_3"] and written["seed"] == 3 and written["adaptation_s"] > 0
+    assert read_card(output)["plan"]["organs"] == {"cube": 2, "ball": 5}
+
+
+def test_segment_evaluate_and_report(medfm3d, bundle: Path, small_cohort: Path, tmp_path: Path) -> None:
+    masks, segmented, scored = tmp_path / "masks", tmp_path / "segmented.json", tmp_path / "scored.json"
+    options = ("--output", masks, "--probabilities", "--apply-priors", "--json", segmented)
+    code, said = medfm3d("segment", "--bundle", bundle, "--input", small_cohort / "imagesTr", *options)
+    assert code == 0, said
+    result = json.loads(segmented.read_text())
+    assert len(result["masks"]) == 6 and result["case_s"] > 0
+    assert len(list(masks.glob("*_changes.json"))) == 6 and len(list(masks.glob("*_probability.nii.gz"))) == 12
+
+    labels = small_cohort / "labelsTr"
+    arguments = ("--predictions", masks, "--labels", labels, "--organs", ORGANS)
+    code, said = medfm3d("evaluate", *arguments, "--json", scored, "--csv", tmp_path / "scores.csv")
+    assert code == 0, said
+    assert json.loads(scored.read_text())["n"] == 6 and len((tmp_path / "scores.csv").read_text().splitlines()) == 13
+
+    page = tmp_path / "report.html"
+    images = ("--images", small_cohort / "imagesTr")
+    code, said = medfm3d("report", *arguments, *images, "--bundle", bundle, "--output", page)
+    assert code == 0, said
+    assert "What priors changed" in page.read_text() and "not allowed to" not in page.read_text()
+
+
+def test_priors_change_only_what_they_list(medfm3d, bundle: Path, small_cohort: Path, tmp_path: Path) -> None:
+    """A scan twice, side by side in one file: the second pair of organs is what priors do not expect."""
+    scan = read_volume(read_cohort(small_cohort).cases[2].image)
+    array = np.concatenate([scan.array, scan.array], axis=1)
+    twice = write_volume(Volume(array, scan.affine), tmp_path / "twice.nii.gz")
+    for name, options in (("plain", ()), ("cleaned", ("--apply-priors",))):
+        result = tmp_path / f"{name}.json"
+        output = ("--output", tmp_path / name, "--json", result)
+        code, said = medfm3d("segment", "--bundle", bundle, "--input", twice, *output, *options)
+        assert code == 0, said
+    assert "removed twice: a piece of" in said
+    changes = json.loads((tmp_path / "cleaned.json").read_text())["changes"]
+    plain, cleaned = (read_label(tmp_path / name / "twice.nii.gz").array for name in ("plain", "cleaned"))
+    assert json.loads((tmp_path / "plain.json").read_text())["changes"] == []
+    assert {change["organ"] for change in changes} >= {"cube"} and all(c["case"] == "twice" for c in changes)
+    assert (plain != cleaned).sum() == sum(change["voxels"] for change in changes) > 100
+    assert (cleaned[plain != cleaned] == 0).all()
+
+
+def test_info_describes_a_bundle(medfm3d, bundle: Path, tmp_path: Path) -> None:
+    code, said = medfm3d("info", "--bundle", bundle, "--json", tmp_path / "info.json")
+    assert code == 0 and "case_4" in said
+    info = json.loads((tmp_path / "info.json").read_text())
+    assert info["bundle"]["method"] == "decoder" and "box-adapter" in info["methods"] and info["device"] == "cpu"
+
+
+def test_result_goes_to_standard_output(medfm3d) -> None:
+    code, said = medfm3d("info", "--json", "-")
+    assert code == 0 and '"encoders": [' in said
+
+
+def test_errors_of_the_user_end_with_1_and_one_line(medfm3d, bundle: Path, small_cohort: Path, tmp_path: Path) -> None:
+    where = ("--images", small_cohort / "imagesTr", "--labels", small_cohort / "labelsTr")
+    out = ("--output", tmp_path / "out")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "cut.nii.gz").write_bytes(b"\x1f\x8b\x08\x00")
+    wrong = (
+        (("adapt", *where, *out, "--organs", "cube"), "expected NAME=ID"),
+        (("adapt", *where, *out, "--organs", "cube=2,ball=2"), "comes twice"),
+        (("adapt", *where, *out, "--organs", ORGANS, "--cases", "case_0,nobody"), "has no case nobody"),
+        (("adapt", *where, *out, "--organs", "cube=2,moon=7", "--cases", "case_0"), "moon not outlined here"),
+        (("adapt", *where, "--output", small_cohort, "--organs", ORGANS), "already there"),
+        (("segment", "--bundle", small_cohort, "--input", small_cohort, *out), "is not an adapted bundle"),
+        (("segment", "--bundle", bundle, "--input", tmp_path / "nowhere", *out), "no such file or folder"),
+        (("segment", "--bundle", bundle, "--input", tmp_path / "bad", *out), "cut.nii.gz"),
+        (("info", "--device", "cuda:99"), "is not there"),
+        (("info", "--device", "tpu"), "unknown device"),
+        (("demo", "--data", tmp_path / "nowhere", *out), "holds no dataset.json"),
+    )
+    for arguments, message in wrong:
+        code, said = medfm3d(*arguments)
+        assert code == 1 and message in said.replace("\n", " ") and "Traceback" not in said, (arguments, said)
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+    code, said = medfm3d("adapt", *where, *out, "--organs", ORGANS, "--method", "magic")
+    assert code == 2 and "magic" in said
+
+
+def test_every_sub_command_takes_the_common_options(medfm3d) -> None:
+    commands = [("demo",), ("pretrain",), ("adapt",), ("segment",), ("evaluate",), ("report",), ("info",)]
+    for command in [*commands, ("data", "list"), ("data", "fetch"), ("data", "check")]:
+        code, said = medfm3d(*command, "--help")
+        assert code == 0 and all(option in said for option in ("--device", "--seed", "--json")), command
