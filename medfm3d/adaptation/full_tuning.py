@@ -15,9 +15,9 @@ class FullTuning(Adapter):
 
     name = "full"
     caches_features = False
-    defaults = TrainingDefaults(iterations=600)
+    defaults = TrainingDefaults(iterations=800)
 
-    def __init__(self, learning_rate: float = 3e-3, encoder_learning_rate: float = 1e-4) -> None:
+    def __init__(self, learning_rate: float = 3e-3, encoder_learning_rate: float = 3e-4) -> None:
         self.learning_rate = learning_rate
         self.encoder_learning_rate = encoder_learning_rate
 
