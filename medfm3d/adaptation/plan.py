@@ -31,6 +31,8 @@ class AdaptationPlan:
     window: tuple[int, int, int]
 
     def __post_init__(self) -> None:
+        for name in ("spacing_mm", "window"):  # JSON gives lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         check_organs(self.organs)
         if self.modality not in ("CT", "MR"):
             raise ValueError(f"modality must be CT or MR, got {self.modality!r}")

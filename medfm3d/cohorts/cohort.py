@@ -202,10 +202,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CohortError(
-            f"{path}: does not exist: a cohort folder has a dataset.json in Decathlon layout; "
-            "for two plain folders give the images and the labels apart"
-        ) from None
+        remedy = "add one in Decathlon layout, or give the folders of images and of labels apart"
+        raise CohortError(f"{path}: does not exist: {remedy}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CohortError(f"{path}: not valid JSON ({error}): correct the file") from error
     if not isinstance(content, dict):
