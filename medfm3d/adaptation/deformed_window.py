@@ -64,7 +64,7 @@ class RandDeformedWindowd(Randomizable, MapTransform):
         places = self._places(centre, torch.tensor(image.shape[1:]))
         result = dict(data)
         result[self.image_key] = _sampled(image.float(), places, "bilinear", "border")
-        result[self.label_key] = _sampled(label.float(), places, "nearest", "zeros").to(label.dtype)
+        result[self.label_key] = _sampled(*_cut_to(label, places), "nearest", "zeros").to(label.dtype)
         return result
 
     def _centre(self, classes: Sequence[np.ndarray], shape: Sequence[int]) -> np.ndarray:
@@ -92,6 +92,16 @@ class RandDeformedWindowd(Randomizable, MapTransform):
             field = torch.as_tensor(elastic, dtype=torch.float32)
             places = places + F.interpolate(field, self.window, mode="trilinear", align_corners=True)[0].movedim(0, -1)
         return 2 * places / (sides - 1).clamp(min=1) - 1
+
+
+def _cut_to(volume: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the part of a volume around the places, as float, and the places in it: converting all takes long."""
+    sides = torch.tensor(volume.shape[1:])
+    voxels = (places + 1) / 2 * (sides - 1).clamp(min=1)
+    low = torch.minimum(voxels.amin((0, 1, 2)).floor().long() - 1, sides - 2).clamp(min=0)
+    high = torch.maximum(torch.minimum(voxels.amax((0, 1, 2)).ceil().long() + 2, sides), low + 2)
+    part = volume[(slice(None), *(slice(int(a), int(b)) for a, b in zip(low, high, strict=True)))].float()
+    return part, 2 * (voxels - low) / (high - low - 1).clamp(min=1) - 1
 
 
 def _sampled(volume: Tensor, places: Tensor, mode: str, padding: str) -> Tensor:

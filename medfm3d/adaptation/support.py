@@ -9,7 +9,7 @@ def choose_support(
     cohort: Cohort,
     *,
     k: int = 5,
-    names: Sequence[str] | None = None,
+    names: Sequence[str] | str | None = None,
     organs: Mapping[str, int],
     seed: int = 0,
 ) -> tuple[list[Case], list[Case]]:
@@ -19,7 +19,7 @@ def choose_support(
         cohort: all cases.
         k: size of the support set if no names are given; it is then drawn from the labelled cases, stratified by organ
             volume (see `medfm3d.cohorts.k_shot_split`).
-        names: names of the support cases.
+        names: names of the support cases, in a sequence or with commas between them.
         organs: label id of each organ.
         seed: of the draw.
 
@@ -30,4 +30,5 @@ def choose_support(
     if names is None:
         support, query = k_shot_split(cohort, k, seed, organs=organs)
         return list(support), list(query)
+    names = [name.strip() for name in names.split(",")] if isinstance(names, str) else [str(name) for name in names]
     return list(cohort.select(names)), list(cohort.without(names))

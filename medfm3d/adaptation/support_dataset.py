@@ -53,6 +53,7 @@ class SupportDataset(Dataset):
         self.network = network
         self.cached_windows = cached_windows if method.caches_features else 0
         self.generator = np.random.default_rng(seed)
+        self.drawn = 0
         self.feature_cache: list[dict[str, Tensor]] = []
 
     def __len__(self) -> int:
@@ -62,7 +63,8 @@ class SupportDataset(Dataset):
         if index >= self.windows_per_epoch:
             raise IndexError(index)
         if not self.cached_windows:
-            return self._window(index)
+            self.drawn += 1  # in turn, also where an epoch has fewer windows than there are cases
+            return self._window(self.drawn)
         if not self.feature_cache:
             self._fill_feature_cache()
         item = self.feature_cache[self.generator.integers(len(self.feature_cache))]

@@ -53,6 +53,8 @@ def demo(
         folder = find_data(data)
     cohort, support, query = choose_cases(folder, k, seed)
     query = query[:queries]
+    if not query:
+        raise ValueError(f"{folder}: no labelled case is left to segment beside {k} support cases; lower --k")
     console.print(f"{cohort.name}: adapting to {len(support)} cases, to segment {len(query)} others", highlight=False)
     bundle = output / "bundle"
     adapted = run_adaptation(
@@ -70,7 +72,8 @@ def demo(
         bundle, folder, predictions, inputs=[case.image for case in query], device=device, seed=seed
     )
     labels = query[0].label.parent
-    evaluation = evaluate_folder(predictions, labels, cohort.organs, seed=seed)
+    annotated = {case.name: case.annotated for case in query if case.annotated is not None}
+    evaluation = evaluate_folder(predictions, labels, cohort.organs, seed=seed, annotated=annotated)
     reported = run_report(
         predictions,
         query[0].image.parent,

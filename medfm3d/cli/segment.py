@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from medfm3d.cli.options import Device, JsonFile, Seed, start, write_result
-from medfm3d.inference import list_changes, list_inputs, list_remarks, read_card, run_workflow
+from medfm3d.inference import changes_file, list_changes, list_inputs, list_remarks, read_card, run_workflow
 from medfm3d.volumes import output_name
 
 
@@ -60,6 +60,9 @@ def run_segmentation(
     """Run a bundle's inference workflow; `inputs` names the scans instead of what lies at `input_path`."""
     card = read_card(bundle)
     inputs = list_inputs(input_path) if inputs is None else inputs
+    if not apply_priors:  # what an earlier run into this folder took away is in none of the masks of this one
+        for scan in inputs:
+            changes_file(output, scan).unlink(missing_ok=True)
     started = time.perf_counter()
     workflow = run_workflow(
         bundle,

@@ -268,7 +268,7 @@ def _nnunet_cases(content: Mapping[str, Any], folder: Path, path: Path) -> list[
     if len(content.get("channel_names", ())) > 1:
         raise CohortError(f"{path}: has channels {content['channel_names']}: only one channel a case is read")
     labelled = cohort_from_folders(folder / "imagesTr", folder / "labelsTr")
-    if not (folder / "imagesTs").is_dir():
+    if not (folder / "imagesTs").is_dir() or not find_volumes(folder / "imagesTs"):
         return list(labelled)
     return [*labelled, *cohort_from_folders(folder / "imagesTs")]
 

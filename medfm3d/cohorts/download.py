@@ -74,7 +74,7 @@ def download_file(
         return _verify(path, checksum, size_bytes, source=str(path), remove=False)
     part = path.with_name(path.name + ".part")
     with requests.Session() as session, _bar(progress) as bar:
-        transfer = _Transfer(session, url, part, checksum is not None, timeout_s, bar)
+        transfer = _Transfer(session, url, part, checksum is not None, size_bytes, timeout_s, bar)
         transfer.run(attempts, backoff_s)
     transfer.forget()
     found = _verify(part, checksum, size_bytes, source=url, remove=True)
@@ -101,6 +101,7 @@ class _Transfer:
         url: str,
         part: Path,
         has_checksum: bool,
+        size_bytes: int | None,
         timeout_s: float,
         bar: Progress | None,
     ):
@@ -109,6 +110,7 @@ class _Transfer:
         self.part = part
         self.validator_file = part.with_name(part.name + ".validator")
         self.has_checksum = has_checksum
+        self.size_bytes = size_bytes
         self.timeout_s = timeout_s
         self.bar = bar
         self.task = bar.add_task(part.name.removesuffix(".part"), total=None) if bar else None
@@ -138,6 +140,8 @@ class _Transfer:
         self.validator_file.unlink(missing_ok=True)
 
     def _attempt(self) -> None:
+        if self.size_bytes is not None and self._size() == self.size_bytes:
+            return  # whole since an earlier run, which ended before it was verified
         offset, headers = self._size(), {"Accept-Encoding": "identity"}  # compressed bytes could not be continued
         validator = self.validator_file.read_text() if self.validator_file.exists() else ""
         if offset and (validator or self.has_checksum):
@@ -166,7 +170,13 @@ class _Transfer:
 
     def _store(self, response: requests.Response, start: int) -> None:
         length = response.headers.get("Content-Length")
-        total = None if length is None else start + int(length)
+        # A server may send less than the range that was asked for (RFC 9110, 14.2): how long the whole file is, stands
+        # behind the slash.
+        whole = response.headers.get("Content-Range", "").rpartition("/")[2]
+        if response.status_code == 206 and whole.isdigit():
+            total = int(whole)
+        else:
+            total = self.size_bytes if length is None else start + int(length)
         free_bytes = shutil.disk_usage(self.part.parent).free
         if total is not None and total - start > free_bytes:
             raise DownloadError(

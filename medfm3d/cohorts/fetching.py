@@ -84,7 +84,9 @@ def fetch(
         if download.unpack and not keep_archives:
             (folder / download.filename).unlink()
     files = tuple(fetched[download.filename] for download in manifest.downloads)
-    datasets = sorted(folder.glob("**/dataset.json"))
+    found = [path for path in folder.glob("**/dataset.json")]
+    # A run that was killed may have left a hidden folder, with an archive half unpacked.
+    datasets = sorted(path for path in found if not any(part[0] == "." for part in path.relative_to(folder).parts))
     return FetchReport(
         manifest=manifest.name,
         folder=folder,

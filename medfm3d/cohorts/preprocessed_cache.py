@@ -22,6 +22,7 @@ import torch
 from monai.data import PersistentDataset
 from monai.utils import MetaKeys, SpaceKeys, TraceKeys, convert_to_tensor
 
+from medfm3d import __version__
 from medfm3d.cohorts.download import file_digests
 from medfm3d.cohorts.errors import CohortError
 from medfm3d.cohorts.parameter_description import describe_parameters
@@ -69,6 +70,9 @@ class ContentHash:
         return _digest({"files": files, "paths": named, "values": describe_parameters(content)}).encode()
 
     def _path_digest(self, path: Path) -> str:
+        if path.suffix.lower() in (".mhd", ".nhdr"):  # the voxels lie in files beside it that its header names
+            parts = (file for file in path.parent.iterdir() if file.is_file() and file.stem == path.stem)
+            return _digest([self._file_digest(file) for file in sorted(parts)])
         if path.is_dir():  # a DICOM series
             return _digest([self._file_digest(file) for file in sorted(path.iterdir()) if file.is_file()])
         return self._file_digest(path)
@@ -85,12 +89,12 @@ class ContentHash:
 
 
 def transform_hash(transforms: Sequence[Callable[..., Any]]) -> bytes:
-    """``hash_transform`` for a MONAI persistent dataset: each transform's class and parameters, and MONAI's version.
+    """``hash_transform`` for a MONAI persistent dataset: class and parameters of each, MONAI's version and ours.
 
     Raises:
         CohortError: a transform has a parameter that has no description that is the same in every run.
     """
-    return _digest([monai.__version__, describe_parameters(list(transforms))]).encode()
+    return _digest([monai.__version__, __version__, describe_parameters(list(transforms))]).encode()
 
 
 class ContentKeyedCache(PersistentDataset):

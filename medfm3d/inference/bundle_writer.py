@@ -100,6 +100,7 @@ def write_bundle(
         "seed": seed,
         "support": [case.name for case in support],
         "encoder": encoder,
+        "decoder_pretrained": decoder_weights is not None,
         "encoder_provenance": read_header(encoder_weights)["provenance"],
     }
     _write_json(staging / CARD_FILE, card)
@@ -140,7 +141,7 @@ def _fill_in_configs(configs: Path, card: Mapping[str, Any]) -> None:
         "initialize": ["$monai.utils.set_determinism(seed=@seed)"],
     }
     del train["finalize"], train["staging_dir"]
-    if not (configs.parent / "models" / "decoder.safetensors").is_file():
+    if not card["decoder_pretrained"]:
         train["decoder_weights"] = None
     _write_json(configs / "train.json", train)
 

@@ -52,7 +52,7 @@ class KeepExpectedComponentsd(MapTransform):
             kept, changes = keep_expected_components(mask, self.organs, prior)
             array = torch.from_numpy(kept.array.astype(np.int32))[None].to(tensor.device)
             result[key] = MetaTensor(array).copy_meta_from(tensor)
-            file = self.output_dir / f"{output_name(tensor.meta['filename_or_obj'])}{CHANGES_SUFFIX}"
+            file = changes_file(self.output_dir, tensor.meta["filename_or_obj"])
             file.parent.mkdir(parents=True, exist_ok=True)
             partial = file.with_name(f".{file.name}.partial")
             partial.write_text(json.dumps([change.to_json() for change in changes], indent=2) + "\n", encoding="utf-8")
@@ -64,6 +64,11 @@ class KeepExpectedComponentsd(MapTransform):
         if ComponentsPrior.name not in priors:
             raise BundleError(f"{self.priors_file}: says nothing of the number of pieces; adapt again")
         return priors[ComponentsPrior.name]
+
+
+def changes_file(output_dir: str | Path, scan: str | Path) -> Path:
+    """Return where `KeepExpectedComponentsd` writes what it took away from the mask of a scan."""
+    return Path(output_dir) / f"{output_name(scan)}{CHANGES_SUFFIX}"
 
 
 def list_changes(folder: str | Path) -> list[dict[str, Any]] | None:

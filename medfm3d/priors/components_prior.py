@@ -14,6 +14,9 @@ LARGEST_COUNT = 10  # larger numbers of pieces are counted as this one
 # Almost every organ is one piece, which a handful of outlines cannot prove: before any is seen, one piece has this
 # weight in cases and all other numbers together have one case.
 ONE_PIECE_WEIGHT = 9.0
+# An organ that is one piece in all K support cases has more with probability 1 / (10 + K), below this for any K; one
+# that is two pieces in the only support case has more than one with probability 0.18.
+IMPROBABLE = 0.1
 
 
 class ComponentsPrior(Prior):
@@ -63,6 +66,15 @@ class ComponentsPrior(Prior):
     def expected_count(self, organ: str) -> int:
         """Return the most probable number of pieces."""
         return int(np.argmax(self._learnt(organ))) + 1
+
+    def tolerated_count(self, organ: str) -> int | None:
+        """Return the least number of pieces of which more are improbable (under `IMPROBABLE`).
+
+        None if even the largest number that is counted, which stands for all beyond it, is not improbable.
+        """
+        more = 1 - np.cumsum(self._learnt(organ))
+        count = int(np.argmax(more < IMPROBABLE)) + 1
+        return count if count < LARGEST_COUNT else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the probabilities of 1, 2, ... pieces of each organ."""

@@ -35,7 +35,7 @@ class Change:
 def keep_expected_components(
     label: Volume, organs: Mapping[str, int], prior: ComponentsPrior
 ) -> tuple[Volume, list[Change]]:
-    """Keep of each organ as many pieces as are expected, the largest ones, and list the others.
+    """Keep of each organ as many pieces as are not improbable, the largest ones, and list the others.
 
     Args:
         label: a mask; it is left as it is.
@@ -51,8 +51,8 @@ def keep_expected_components(
         pieces, count = cc3d.connected_components(
             np.ascontiguousarray(label.array == number), connectivity=26, return_N=True
         )
-        expected = prior.expected_count(organ)
-        if count <= expected:
+        expected = prior.tolerated_count(organ)
+        if expected is None or count <= expected:
             continue
         statistics = cc3d.statistics(pieces)
         sizes, centroids = statistics["voxel_counts"], statistics["centroids"]

@@ -10,6 +10,7 @@ from medfm3d.volumes.volume import Volume
 MIN_SPACING_MM, MAX_SPACING_MM = 0.01, 50.0
 MAX_EXTENT_MM = 3000.0  # a patient fits into three metres; a larger field of view has a wrong unit
 MAX_COSINE = 1e-3  # between axes that should be orthogonal; stored as float32, directions are good to about 1e-6
+LABEL_TOLERANCE = 0.05  # whole numbers that a NIfTI scale factor stores as 0.996, say
 GRID_TOLERANCE = 1e-2  # in voxels, between the corners of an image and its label
 
 
@@ -39,10 +40,12 @@ def check_label(volume: Volume, allowed_ids: Sequence[int] | None = None) -> Non
     """
     _check_array(volume)
     _check_geometry(volume)
-    ids = np.unique(volume.array)
-    if not (ids == np.round(ids)).all():
-        odd = [float(number) for number in ids[ids != np.round(ids)][:3]]
+    ids = np.unique(volume.array).astype(np.float64)
+    off = np.abs(ids - np.round(ids)) > LABEL_TOLERANCE
+    if off.any():
+        odd = [float(number) for number in ids[off][:3]]
         raise _error(volume, f"label values such as {odd} are not integers", "resample label maps by nearest neighbour")
+    ids = np.round(ids)
     if ids[0] < 0 or ids[-1] > 65535:
         raise _error(volume, f"label values run from {ids[0]:g} to {ids[-1]:g}", "use ids from 1 to 65535, 0 outside")
     if allowed_ids is not None:

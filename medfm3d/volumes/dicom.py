@@ -10,7 +10,10 @@ from medfm3d.volumes.errors import VolumeError
 from medfm3d.volumes.itk_files import from_itk
 from medfm3d.volumes.volume import Volume
 
-_ORIENTATION, _POSITION = "0020|0037", "0020|0032"  # DICOM PS3.3, C.7.6.2, image plane module
+# DICOM PS3.3, C.7.6.2, image plane module: tag, name, how many numbers
+_ORIENTATION = ("0020|0037", "orientation", 6)
+_POSITION = ("0020|0032", "position", 3)
+_PIXEL_SPACING = ("0028|0030", "pixel spacing", 2)
 _SERIES_DESCRIPTION, _MODALITY = "0008|103e", "0008|0060"
 GAP_TOLERANCE = 0.05  # of the slice distance; exports round positions to 0.01 mm or so
 TILT_TOLERANCE = 1e-3  # sine of the angle between slice normal and stacking direction
@@ -21,6 +24,7 @@ class _Slice:
     file: str
     position_mm: np.ndarray
     directions: np.ndarray  # 2 x 3, LPS
+    pixel_mm: np.ndarray
 
 
 def read_dicom_series(folder: Path, series_uid: str | None = None) -> Volume:
@@ -39,12 +43,12 @@ def read_dicom_series(folder: Path, series_uid: str | None = None) -> Volume:
     _check_stack(folder, slices)
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames([piece.file for piece in _sorted_along_normal(slices)])
+    # Each slice may have a rescale slope of its own (PET, some MR); else all would be forced into the first one's type.
+    reader.SetOutputPixelType(sitk.sitkFloat32)
     try:
         image = reader.Execute()
     except RuntimeError as error:
         raise VolumeError(f"{folder}: cannot be read ({str(error).splitlines()[-1]}); export it again") from error
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise VolumeError(f"{folder}: holds colour pictures; choose the series of the scan itself")
     return from_itk(image, folder)
 
 
@@ -88,14 +92,27 @@ def _read_place(file: str) -> _Slice:
     reader = _header(file)
     if len(reader.GetSize()) > 2 and reader.GetSize()[2] > 1:
         raise VolumeError(f"{file}: is a multi-frame file, which is not supported; convert it to NIfTI (dcm2niix does)")
-    for tag, name in ((_ORIENTATION, "orientation"), (_POSITION, "position")):
-        if not reader.HasMetaDataKey(tag):
-            raise VolumeError(
-                f"{file}: has no image {name} ({tag}), so its place is unknown; choose an axial scan series"
-            )
-    directions = np.array([float(number) for number in reader.GetMetaData(_ORIENTATION).split("\\")]).reshape(2, 3)
-    position = np.array([float(number) for number in reader.GetMetaData(_POSITION).split("\\")])
-    return _Slice(file, position, directions)
+    if reader.GetNumberOfComponents() != 1:
+        raise VolumeError(f"{file}: holds a colour picture; choose the series of the scan itself")
+    directions = _numbers(file, reader, *_ORIENTATION).reshape(2, 3)
+    pixel_mm = _numbers(file, reader, *_PIXEL_SPACING)
+    if not (pixel_mm > 0).all():
+        raise VolumeError(f"{file}: pixel spacing is {pixel_mm.tolist()} mm; export the original scan series again")
+    return _Slice(file, _numbers(file, reader, *_POSITION), directions, pixel_mm)
+
+
+def _numbers(file: str, reader: sitk.ImageFileReader, tag: str, name: str, count: int) -> np.ndarray:
+    text = reader.GetMetaData(tag) if reader.HasMetaDataKey(tag) else ""
+    try:
+        numbers = np.array([float(number) for number in text.split("\\")])
+    except ValueError:
+        numbers = np.zeros(0)
+    if numbers.size != count:
+        raise VolumeError(
+            f"{file}: has no image {name} ({tag}) that can be read, so its place is unknown; choose the original scan "
+            "series, or export it again"
+        )
+    return numbers
 
 
 def _sorted_along_normal(slices: list[_Slice]) -> list[_Slice]:
@@ -110,6 +127,9 @@ def _check_stack(folder: Path, slices: list[_Slice]) -> None:
     turned = [piece.file for piece in slices if np.abs(piece.directions - first).max() > 1e-3]
     if turned:
         raise VolumeError(f"{folder}: slices lie in different planes ({turned[0]}); take the localizer slices out")
+    other = [piece.file for piece in slices if np.abs(piece.pixel_mm / slices[0].pixel_mm - 1).max() > 1e-3]
+    if other:
+        raise VolumeError(f"{folder}: slices have pixels of different sizes ({other[0]}); keep those of one scan")
     slices = _sorted_along_normal(slices)
     normal = np.cross(*first)
     places = np.array([piece.position_mm for piece in slices])

@@ -27,13 +27,14 @@ class IntensityNormalized(MapTransform):
     """Standardise a scan's intensities by its own statistics.
 
     CT is clipped to a window of soft tissue and standardised by mean and standard deviation over the voxels within it;
-    MR is clipped to its percentiles 0.5 and 99.5 and standardised likewise over all voxels. Statistics come from the
-    whole scan, so windows of one scan fit together.
+    MR is clipped to its percentiles 0.5 and 99.5, by default, and standardised likewise over all voxels. Statistics
+    come from the whole scan, so windows of one scan fit together.
 
     Args:
         keys: entries of shape (1, D, H, W).
         modality: "CT", "MR", or "auto": see `detect_modality`.
         ct_window_hu: lower and upper end of the CT window; the default covers fat, soft tissue and enhanced vessels.
+        mr_percentiles: percentiles of the intensities at which MR is clipped.
 
     Raises:
         ValueError: for an unknown modality.
@@ -44,12 +45,14 @@ class IntensityNormalized(MapTransform):
         keys: KeysCollection,
         modality: str = "auto",
         ct_window_hu: tuple[float, float] = CT_WINDOW_HU,
+        mr_percentiles: tuple[float, float] = MR_PERCENTILES,
     ) -> None:
         super().__init__(keys)
         if modality not in ("auto", "CT", "MR"):
             raise ValueError(f"unknown modality {modality!r}: choose auto, CT or MR")
         self.modality = modality
         self.ct_window_hu = ct_window_hu
+        self.mr_percentiles = mr_percentiles
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with the named entries standardised, as float32."""
@@ -71,7 +74,7 @@ class IntensityNormalized(MapTransform):
             low, high = self.ct_window_hu
             counted = x[(x > low) & (x < high)]
         else:
-            low, high = np.percentile(x.cpu().numpy(), MR_PERCENTILES).tolist()
+            low, high = np.percentile(x.cpu().numpy(), self.mr_percentiles).tolist()
             counted = x.clamp(low, high)
         if counted.numel() < 2:
             counted = x.clamp(low, high)

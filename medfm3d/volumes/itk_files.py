@@ -8,6 +8,11 @@ import SimpleITK as sitk
 from medfm3d.volumes.errors import VolumeError
 from medfm3d.volumes.volume import Volume
 
+# The spaces that say where left and right are (NRRD format, section 5.6); ITK brings them to LPS.
+_ANATOMICAL_SPACES = {
+    *("left-posterior-superior", "right-anterior-superior", "left-anterior-superior"),
+    *("lps", "ras", "las"),
+}
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -64,9 +69,10 @@ def _check_header(path: Path, reader: sitk.ImageFileReader) -> None:
     if reader.GetNumberOfComponents() != 1:
         count = reader.GetNumberOfComponents()
         raise VolumeError(f"{path}: holds {count} numbers per voxel (colours or frames); give a scan with one")
-    if path.suffix.lower() in (".nrrd", ".nhdr") and not reader.HasMetaDataKey("NRRD_space"):
+    space = reader.GetMetaData("NRRD_space").strip().lower() if reader.HasMetaDataKey("NRRD_space") else "no space"
+    if path.suffix.lower() in (".nrrd", ".nhdr") and space not in _ANATOMICAL_SPACES:
         raise VolumeError(
-            f"{path}: its header names no space, so left and right are unknown; export it with the field "
+            f"{path}: its header names {space}, so left and right are unknown; export it with the field "
             "'space: left-posterior-superior'"
         )
     if path.suffix.lower() in (".mha", ".mhd"):
@@ -77,6 +83,8 @@ def _check_meta_image_spacing(path: Path) -> None:
     # ITK takes the absolute value of a negative spacing and replaces a zero, so the text itself is read.
     with path.open("rb") as file:
         head = file.read(8192).split(b"ElementDataFile")[0].decode("latin-1")
+    if "ElementSpacing" not in head and "ElementSize" not in head:
+        raise VolumeError(f"{path}: its header gives no voxel size; write it there, as ElementSpacing in mm")
     for line in head.splitlines():
         name, _, value = line.partition("=")
         if name.strip() in ("ElementSpacing", "ElementSize"):

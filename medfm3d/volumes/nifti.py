@@ -41,6 +41,8 @@ def read_nifti(path: Path) -> Volume:
     shape = image.shape
     if len(shape) > 3 and any(size != 1 for size in shape[3:]):
         raise VolumeError(f"{path}: has {len(shape)} dimensions {shape}; save one of its frames as a 3D file")
+    if len(shape) < 3:
+        raise VolumeError(f"{path}: has {len(shape)} dimensions {shape}; give one 3D volume")
     _check_header(path, image)
     try:
         array = np.asanyarray(image.dataobj)
@@ -84,7 +86,12 @@ def _check_header(path: Path, image: nib.Nifti1Image) -> None:
             )
     if sform and qform and np.isfinite(affine).all():
         corner = np.array([*np.array(image.shape[:3]) - 1, 1])
-        apart_mm = float(np.linalg.norm((header.get_qform() - affine) @ corner))
+        try:
+            qform_affine = header.get_qform()
+        except ValueError as error:
+            warnings.warn(f"{path}: its qform is invalid ({error}); sform is used", VolumeWarning, stacklevel=4)
+            return
+        apart_mm = float(np.linalg.norm((qform_affine - affine) @ corner))
         if apart_mm > raw.min():
             warnings.warn(
                 f"{path}: sform and qform differ by {apart_mm:.3g} mm at the far corner; sform is used",

@@ -16,26 +16,29 @@ def volume_suffix(path: str | Path) -> str | None:
 def output_name(path: str | Path) -> str:
     """Return a scan's name without folder and suffix: what its mask is called."""
     name = Path(path).name
+    if name in ("", ".."):
+        name = Path(path).resolve().name
     return name[: -len(volume_suffix(name) or "")] if volume_suffix(name) else name
 
 
 def find_volumes(folder: str | Path) -> list[Path]:
     """Return the volume files and DICOM series folders in a folder, sorted by name.
 
-    Hidden files are passed over. A folder that itself holds the slices of a series stands for that series.
+    Hidden files are passed over. A folder without volume files that holds the slices of a series stands for it.
     """
     folder = Path(folder)
-    if is_dicom_folder(folder):
-        return [folder]
     visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
     files = [path for path in visible if path.is_file() and volume_suffix(path)]
+    if not files and is_dicom_folder(folder):
+        return [folder]
     return sorted(files + [path for path in visible if path.is_dir() and is_dicom_folder(path)])
 
 
 def is_dicom_folder(folder: str | Path) -> bool:
     """Return whether a folder holds DICOM slices directly, by the "DICM" after the preamble (DICOM PS3.10, 7.1)."""
     for path in Path(folder).iterdir():
-        if path.is_file() and not path.name.startswith(".") and not volume_suffix(path):
+        # A DICOMDIR is the table of contents of a medium (PS3.10, 8.6), and no slice.
+        if path.is_file() and path.name[0] != "." and path.name.upper() != "DICOMDIR" and not volume_suffix(path):
             with path.open("rb") as file:
                 if file.read(132)[128:] == b"DICM":
                     return True

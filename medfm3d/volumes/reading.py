@@ -44,8 +44,9 @@ def read_label(path: str | Path, allowed_ids: Sequence[int] | None = None) -> Vo
     """
     volume = _read(Path(path), None)
     check_label(volume, allowed_ids)
-    kind = np.uint8 if volume.array.max() <= np.iinfo(np.uint8).max else np.uint16
-    return Volume(volume.array.astype(kind), volume.affine, volume.source)
+    array = np.rint(volume.array) if np.issubdtype(volume.array.dtype, np.floating) else volume.array
+    kind = np.uint8 if array.max() <= np.iinfo(np.uint8).max else np.uint16
+    return Volume(array.astype(kind), volume.affine, volume.source)
 
 
 def _read(path: Path, series_uid: str | None) -> Volume:

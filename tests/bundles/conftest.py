@@ -50,7 +50,7 @@ def adapted(
         bundle_root=fewshot_bundle,
         dataset_dir=small_cohort,
         output_dir=place / "my bundle",
-        device="cpu",
+        device="auto",
         k=3,
         iterations=80,
         seed=1,

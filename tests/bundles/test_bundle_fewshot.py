@@ -8,9 +8,19 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from monai.data import MetaTensor
 
+from medfm3d.adaptation import choose_support
 from medfm3d.cohorts import read_cohort
-from medfm3d.inference import BundleError, list_remarks, read_card, read_plan, read_priors, run_workflow
+from medfm3d.inference import (
+    BundleError,
+    HausdorffDistanceMm,
+    list_remarks,
+    read_card,
+    read_plan,
+    read_priors,
+    run_workflow,
+)
 from medfm3d.segmentation import Segmenter
 from medfm3d.volumes import VolumeError, check_same_grid, read_label, read_volume, reorient, write_volume
 
@@ -235,3 +245,45 @@ def test_configs_parse_and_name_only_what_exists(adapted: Path) -> None:
     parser["bundle_root"] = str(adapted)
     assert parser.get_parsed_content("plan").organ_names == ["cube", "ball"]
     assert parser.get_parsed_content("inferer").roi_size == (32, 40, 32)
+
+
+def test_hausdorff_distance_of_the_bundle_is_in_millimetres() -> None:
+    metric = HausdorffDistanceMm(include_background=False, percentile=95)
+    affine = torch.diag(torch.tensor([3.0, 1.0, 0.5, 1.0]))
+    label, prediction = (torch.zeros(2, 12, 12, 12) for _ in range(2))
+    label[1, 2:6, 4:8, 4:8] = 1
+    prediction[1, 4:8, 4:8, 4:8] = 1
+    metric.update([[MetaTensor(prediction, affine=affine)], [MetaTensor(label, affine=affine)]])
+    assert metric.compute() == pytest.approx(6.0)
+
+
+def test_weights_from_a_gpu_open_on_a_machine_without_one(adapted: Path) -> None:
+    parser = ConfigParser()
+    parser.read_config(str(adapted / "configs" / "inference.json"))
+    train = json.loads((adapted / "configs" / "train.json").read_text())
+    loaders = [*parser["handlers"], *train["validate"]["handlers"]]
+    places = [handler["map_location"] for handler in loaders if handler["_target_"] == "CheckpointLoader"]
+    assert places == ["cpu", "cpu"]
+
+
+def test_names_of_support_cases_from_a_shell(small_cohort: Path) -> None:
+    cohort = read_cohort(small_cohort)
+    for names in ("case_1, case_4", ["case_1", "case_4"]):
+        support, query = choose_support(cohort, names=names, organs=cohort.organs)
+        assert [case.name for case in support] == ["case_1", "case_4"] and len(query) == 4
+
+
+def test_leftovers_of_a_run_that_was_cut_off_do_not_enter_a_bundle(
+    fewshot_bundle: Path, small_cohort: Path, tmp_path: Path
+) -> None:
+    left = tmp_path / ".new.partial" / "models"
+    left.mkdir(parents=True)
+    for name in ("old.pt", "decoder.safetensors"):
+        (left / name).write_bytes(b"left over")
+    overrides = {"dataset_dir": str(small_cohort), "output_dir": str(tmp_path / "new"), "device": "cpu", "k": 2}
+    run_workflow(fewshot_bundle, "train", {**overrides, "decoder_weights": None, "iterations": 13})
+    assert {path.name for path in (tmp_path / "new" / "models").iterdir()} == {
+        *("model.pt", "encoder.safetensors", "priors.json", "segmenter.json")
+    }
+    assert read_card(tmp_path / "new")["iterations"] == 10
+    assert json.loads((tmp_path / "new" / "configs" / "train.json").read_text())["decoder_weights"] is None

@@ -132,6 +132,7 @@ def test_errors_of_the_user_end_with_1_and_one_line(medfm3d, bundle: Path, small
         (("info", "--device", "cuda:99"), "is not there"),
         (("info", "--device", "tpu"), "unknown device"),
         (("demo", "--data", tmp_path / "nowhere", *out), "holds no dataset.json"),
+        (("demo", "--data", small_cohort, *out, "--k", 6), "no labelled case is left"),
     )
     for arguments, message in wrong:
         code, said = medfm3d(*arguments)

@@ -14,7 +14,8 @@ from medfm3d.volumes import Volume, write_volume
 class LoopbackServer(ThreadingHTTPServer):
     """Serves `files`, and notes each request's Range in `ranges`.
 
-    The first `drops` answers break off half-way, the next `busy` ones are a 503.
+    The first `drops` answers break off half-way, the next `busy` ones are a 503; of a range it sends `longest`
+    bytes at the most.
     """
 
     daemon_threads = True
@@ -26,6 +27,7 @@ class LoopbackServer(ThreadingHTTPServer):
         self.drops = 0
         self.busy = 0
         self.knows_ranges = True
+        self.longest: int | None = None
         self.ranges: list[str | None] = []
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -56,19 +58,20 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes */{len(content)}")
             self.send_header("Content-Length", "0")
             return self.end_headers()
+        end = min(len(content), start + self.server.longest) if start and self.server.longest else len(content)
         self.send_response(206 if start else 200)
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(content)}")
         if self.server.etag:
             self.send_header("ETag", self.server.etag)
-        self.send_header("Content-Length", str(len(content) - start))
+        self.send_header("Content-Length", str(end - start))
         self.end_headers()
         if self.server.drops:
             self.server.drops -= 1
             self.wfile.write(content[start : start + (len(content) - start) // 2])
             self.close_connection = True
         else:
-            self.wfile.write(content[start:])
+            self.wfile.write(content[start:end])
 
     def log_message(self, *arguments: object) -> None:
         pass

@@ -137,3 +137,16 @@ def test_full_disk_is_told_before_the_download(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download_module.shutil, "disk_usage", lambda _: usage._replace(free=10))
     with pytest.raises(DownloadError, match="make room"):
         download_file(server.url("a.bin"), tmp_path / "a.bin")
+
+
+@pytest.mark.parametrize("checksum", [SHA256, None])
+def test_server_that_sends_less_than_the_range(server, tmp_path, checksum):
+    server.drops, server.longest = 1, 200_000
+    file = download_file(server.url("a.bin"), tmp_path / "a.bin", checksum=checksum, backoff_s=0.01)
+    assert file.path.read_bytes() == CONTENT and len(server.ranges) > 2
+
+
+def test_whole_part_of_known_size_is_not_fetched_again(server, tmp_path):
+    (tmp_path / "a.bin.part").write_bytes(CONTENT)
+    download_file(server.url("a.bin"), tmp_path / "a.bin", checksum=SHA256, size_bytes=len(CONTENT))
+    assert server.ranges == [] and left(tmp_path) == ["a.bin"]

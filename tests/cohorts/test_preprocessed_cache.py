@@ -12,6 +12,7 @@ from monai.transforms import EnsureTyped, Lambdad, Orientationd, RandFlipd, Scal
 
 from medfm3d.cohorts import CohortError, ContentKeyedCache
 from medfm3d.cohorts.parameter_description import describe_parameters
+from medfm3d.cohorts.preprocessed_cache import ContentHash
 from medfm3d.volumes import LoadVolumed, Volume, write_volume
 
 
@@ -218,3 +219,11 @@ def test_description_tells_functions_and_arrays_apart():
 def test_value_without_a_stable_description_is_refused():
     with pytest.raises(CohortError, match="no description that is the same in every run"):
         describe_parameters(iter([]))
+
+
+def test_voxels_beside_a_header_count(tmp_path):
+    volume = Volume(np.arange(60, dtype=np.float32).reshape(3, 4, 5), np.eye(4))
+    path = write_volume(volume, tmp_path / "scan.mhd")
+    before = ContentHash()({"image": str(path)})
+    write_volume(Volume(volume.array + 500, np.eye(4)), path)
+    assert ContentHash()({"image": str(path)}) != before

@@ -158,3 +158,15 @@ def test_real_hippocampi_are_as_surprising_as_p_values_say(real_data: Path) -> N
     assert {(s.organ, s.prior) for s in remarks if s.p_value < 0.05} >= {
         (organ, prior) for organ in cohort.organs for prior in ("volume", "components")
     }
+
+
+@pytest.mark.parametrize("count", [1, 5, 10])
+def test_pieces_that_every_support_case_shows_are_kept(count: int) -> None:
+    pair = balls(((12, 20, 20), 5), ((30, 20, 20), 4))
+    prior = ComponentsPrior().fit([pair] * count, ORGANS)
+    assert keep_expected_components(pair, ORGANS, prior) == (pair, [])
+    three = balls(((12, 20, 20), 5), ((30, 20, 20), 4), ((20, 35, 35), 1))
+    assert len(keep_expected_components(three, ORGANS, prior)[1]) == 1
+    many = balls(*(((4 + 6 * n, 4 + 6 * m, 20), 1) for n in range(5) for m in range(3)))
+    ribs = ComponentsPrior().fit([many] * count, ORGANS)
+    assert ribs.tolerated_count("blob") is None and keep_expected_components(many, ORGANS, ribs) == (many, [])

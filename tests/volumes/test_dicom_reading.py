@@ -110,3 +110,40 @@ def test_find_volumes_tells_series_from_other_folders(real_data: Path, tmp_path:
         (tmp_path / name).touch()
     assert [path.name for path in find_volumes(tmp_path)] == ["case_a.nii.gz", "case_b", "case_c.mha"]
     assert find_volumes(tmp_path / "case_b") == [tmp_path / "case_b"]
+
+
+def test_every_slice_keeps_its_own_rescale_slope(series: Path) -> None:
+    for n, path in enumerate(slices_of(series)):
+        data = pydicom.dcmread(path)
+        data.RescaleSlope, data.RescaleIntercept = (1, 0) if n == 0 else (40.25, -3)
+        data.save_as(path)
+    volume = read_volume(series)
+    for n, path in enumerate(slices_of(series)):
+        data = pydicom.dcmread(path)
+        expected = data.pixel_array * (1.0 if n == 0 else 40.25) - (0 if n == 0 else 3)
+        k = n if volume.affine[2, 2] > 0 else volume.shape[2] - 1 - n
+        np.testing.assert_allclose(volume.array[:, :, k].T, expected, rtol=1e-6)
+
+
+def test_pixel_sizes_that_are_absent_or_differ_are_told(series: Path) -> None:
+    path = slices_of(series)[3]
+    data = pydicom.dcmread(path)
+    data.PixelSpacing = [2 * size for size in data.PixelSpacing]
+    data.save_as(path)
+    with pytest.raises(VolumeError, match="pixels of different sizes"):
+        read_volume(series)
+    del data.PixelSpacing
+    data.save_as(path)
+    with pytest.raises(VolumeError, match="no image pixel spacing"):
+        read_volume(series)
+
+
+def test_a_stray_dicom_file_hides_no_volume_and_a_dicomdir_no_series(real_data: Path, tmp_path: Path) -> None:
+    series = real_data / "dicom" / "hippocampus_crop"
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "case.nii.gz").touch()
+    shutil.copy(next(series.iterdir()), tmp_path / "scans" / "structures.dcm")
+    assert [path.name for path in find_volumes(tmp_path / "scans")] == ["case.nii.gz"]
+    shutil.copytree(series, tmp_path / "cd" / "SERIES1")
+    shutil.copy(next(series.iterdir()), tmp_path / "cd" / "DICOMDIR")
+    assert [path.name for path in find_volumes(tmp_path / "cd")] == ["SERIES1"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medfm3d.volumes import Volume, VolumeError, VolumeWarning, read_label, read_volume, write_volume
+from medfm3d.volumes import Volume, VolumeError, VolumeWarning, output_name, read_label, read_volume, write_volume
 
 OBLIQUE = nib.affines.from_matvec(
     nib.eulerangles.euler2mat(0.3, -0.2, 0.1) @ np.diag([0.8, 1.1, 2.5]), [-31.5, 12.25, 700.0]
@@ -104,7 +104,7 @@ def test_empty_and_truncated_files_are_refused(tmp_path: Path) -> None:
 
 def test_wrong_dimensions_and_colours_are_refused(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    refused(save_nifti(tmp_path / "2d.nii.gz", rng.random((8, 8), dtype=np.float32)), "shape")
+    refused(save_nifti(tmp_path / "2d.nii.gz", rng.random((8, 8), dtype=np.float32)), "2 dimensions (8, 8)")
     refused(save_nifti(tmp_path / "slice.nii.gz", rng.random((8, 8, 1), dtype=np.float32)), "shape")
     refused(save_nifti(tmp_path / "4d.nii.gz", rng.random((8, 8, 8, 3), dtype=np.float32)), "dimensions", "frames")
     rgb = np.zeros((4, 4, 4), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
@@ -201,3 +201,44 @@ def test_real_bad_inputs(real_data: Path) -> None:
     refused(real_data / "bad_inputs" / "empty_file.nii.gz", "empty")
     # Readable, so nothing refuses it before it is compared with what it should be.
     assert read_label(real_data / "bad_inputs" / "label_512x512x94.nii.gz").shape == (512, 512, 94)
+
+
+@pytest.mark.parametrize("stored", ["uint8", "int16"])
+def test_labels_survive_a_nifti_scale_factor(tmp_path: Path, stored: str) -> None:
+    for classes in (3, 14, 25):
+        array = np.random.default_rng(classes).integers(0, classes, (6, 7, 8))
+        image = nib.Nifti1Image(array.astype(np.float64), OBLIQUE)
+        image.set_data_dtype(stored)  # nibabel then stores rounded numbers and a factor
+        image.set_sform(OBLIQUE, 1)
+        nib.save(image, tmp_path / "label.nii")
+        np.testing.assert_array_equal(read_label(tmp_path / "label.nii").array, array)
+
+
+def test_a_useless_qform_beside_a_good_sform_is_a_warning(tmp_path: Path) -> None:
+    path = save_nifti(tmp_path / "qform.nii", np.random.default_rng(0).random((4, 5, 6), dtype=np.float32))
+    content = bytearray(path.read_bytes())
+    content[252:254] = np.array([1], dtype=np.int16).tobytes()  # qform_code
+    content[256:268] = np.array([0.8, 0.60001, 0], dtype=np.float32).tobytes()  # a quaternion longer than 1
+    path.write_bytes(content)
+    with pytest.warns(VolumeWarning, match="qform is invalid"):
+        np.testing.assert_allclose(read_volume(path).affine, OBLIQUE, atol=1e-5)
+
+
+def test_spaces_without_left_and_right_and_headers_without_voxel_size_are_refused(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).random((4, 5, 6)).astype(np.float32)
+    path = write_volume(Volume(array, OBLIQUE), tmp_path / "scan.nrrd")
+    head = path.read_bytes()
+    path.write_bytes(head.replace(b"space: left-posterior-superior", b"space: scanner-xyz"))
+    refused(path, "scanner-xyz", "left and right are unknown")
+    path = write_volume(Volume(array, OBLIQUE), tmp_path / "scan.mha")
+    lines = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join(line for line in lines if not line.startswith(b"ElementSpacing")))
+    refused(path, "no voxel size")
+
+
+def test_the_current_folder_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "series" / "inner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "series")
+    assert output_name(".") == "series"
+    monkeypatch.chdir(tmp_path / "series" / "inner")
+    assert output_name("..") == "series"
