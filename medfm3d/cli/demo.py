@@ -17,7 +17,6 @@ from medfm3d.cohorts.phantom import write_phantom_cohort
 from medfm3d.evaluation import evaluate_folder
 
 PHANTOM_CASES = 13
-PHANTOM_ITERATIONS = 300  # phantoms are easier than patients, and a demonstration should take minutes
 
 
 def demo(
@@ -32,9 +31,7 @@ def demo(
     k: Annotated[int, typer.Option(min=1, help="Number of support cases.")] = 5,
     queries: Annotated[int, typer.Option(min=1, help="Largest number of cases to segment.")] = 60,
     method: Annotated[Method, typer.Option(help="Adaptation method.")] = Method["decoder"],
-    iterations: Annotated[
-        int | None, typer.Option(min=1, help="Steps, instead of 300 on phantoms, the method's own elsewhere.")
-    ] = None,
+    iterations: Annotated[int | None, typer.Option(min=1, help="Steps, instead of the method's own.")] = None,
     device: Device = "auto",
     seed: Seed = 0,
     json_file: JsonFile = None,
@@ -46,7 +43,6 @@ def demo(
         raise ValueError(f"{output}: already there; name another output folder")
     start(device, seed)
     if data is None:
-        iterations = PHANTOM_ITERATIONS if iterations is None else iterations
         console.print("generating the synthetic phantom cohort")
         folder = write_phantom_cohort(output / "phantom", cases=max(PHANTOM_CASES, k + 2), seed=seed)
     else:

@@ -248,7 +248,7 @@ def test_configs_parse_and_name_only_what_exists(adapted: Path) -> None:
 
 
 def test_hausdorff_distance_of_the_bundle_is_in_millimetres() -> None:
-    metric = HausdorffDistanceMm(include_background=False, percentile=95)
+    metric = HausdorffDistanceMm(include_background=False, percentile=95, save_details=False)
     affine = torch.diag(torch.tensor([3.0, 1.0, 0.5, 1.0]))
     label, prediction = (torch.zeros(2, 12, 12, 12) for _ in range(2))
     label[1, 2:6, 4:8, 4:8] = 1

@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -39,21 +36,7 @@ def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def monai_bundle(command: str, cwd: Path, **options: object) -> subprocess.CompletedProcess:
-    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    done = subprocess.run(
-        [sys.executable, "-m", "monai.bundle", command, *words],
-        cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return done
-
-
-def run_training(bundle: Path, data: Path, output: Path, cwd: Path, **options: object) -> str:
+def run_training(monai_bundle, bundle: Path, data: Path, output: Path, cwd: Path, **options: object) -> str:
     done = monai_bundle(
         "run",
         cwd,
@@ -68,11 +51,13 @@ def run_training(bundle: Path, data: Path, output: Path, cwd: Path, **options: o
 
 
 @pytest.mark.slow
-def test_training_resumes_and_its_checkpoint_makes_pictures(bundle: Path, unlabelled: Path, tmp_path: Path) -> None:
+def test_training_resumes_and_its_checkpoint_makes_pictures(
+    bundle: Path, unlabelled: Path, tmp_path: Path, monai_bundle
+) -> None:
     output, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
     elsewhere.mkdir()
-    run_training(bundle, unlabelled, output, elsewhere, max_steps=2)
-    said = run_training(bundle, unlabelled, output, elsewhere, max_steps=4)
+    run_training(monai_bundle, bundle, unlabelled, output, elsewhere, max_steps=2)
+    said = run_training(monai_bundle, bundle, unlabelled, output, elsewhere, max_steps=4)
     assert "Restored all states from the checkpoint" in said
     header = read_header(output / "encoder.safetensors")
     assert header["architecture"] == "vit_tiny"
@@ -94,11 +79,20 @@ def test_training_resumes_and_its_checkpoint_makes_pictures(bundle: Path, unlabe
 
 
 @pytest.mark.slow
-def test_two_processes_train_together(bundle: Path, unlabelled: Path, tmp_path: Path) -> None:
+def test_two_processes_train_together(bundle: Path, unlabelled: Path, tmp_path: Path, monai_bundle) -> None:
     configs = [str(bundle / "configs" / name) for name in ("train.json", "multi_gpu_train.json")]
     output = tmp_path / "out"
     said = run_training(
-        bundle, unlabelled, output, tmp_path, config_file=configs, devices=2, workers=0, max_steps=2, batch_size=1
+        monai_bundle,
+        bundle,
+        unlabelled,
+        output,
+        tmp_path,
+        config_file=configs,
+        devices=2,
+        workers=0,
+        max_steps=2,
+        batch_size=1,
     )
     assert "MEMBER: 2/2" in said
     assert read_header(output / "encoder.safetensors")["provenance"]["steps"] == 2
