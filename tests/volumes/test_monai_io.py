@@ -10,6 +10,7 @@ from monai.transforms import Compose, Invertd, LoadImaged, Orientationd, SaveIma
 from medfm3d.volumes import (
     IntensityNormalized,
     LoadVolumed,
+    ResampleToSpacingd,
     SaveVolumed,
     Volume,
     VolumeError,
@@ -97,3 +98,18 @@ def test_statistics_do_not_depend_on_the_order_in_memory() -> None:
     assert not turned.is_contiguous()
     normalise = IntensityNormalized("image", modality="MR")
     assert torch.equal(normalise({"image": x})["image"], normalise({"image": turned})["image"])
+
+
+def test_entries_named_like_metadata_survive_resampling(tmp_path: Path) -> None:
+    """MONAI's own transform stops at them: 'str' object has no attribute 'update'."""
+    array = np.random.default_rng(0).random((8, 9, 10)).astype(np.float32)
+    path = write_volume(Volume(array, np.diag([1.0, 1.0, 2.0, 1.0])), tmp_path / "scan.nii.gz")
+    data = {"image": str(path), "image_path": str(path), "imagery": "kept"}
+    pipeline = Compose([LoadVolumed("image"), ResampleToSpacingd("image", (1, 1, 1), mode="bilinear")])
+    result = pipeline(data)
+    assert result["image_path"] == str(path) and result["imagery"] == "kept"
+    assert result["image"].shape == (1, 8, 9, 19) and result["image"].dtype == torch.float32
+    restored = Invertd("image", pipeline, orig_keys="image", nearest_interp=False)(result)["image"]
+    assert restored.shape == (1, 8, 9, 10)
+    with pytest.raises(AttributeError, match="update"):
+        Spacingd("image", (1, 1, 1))(LoadVolumed("image")(data))
