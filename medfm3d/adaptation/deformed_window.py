@@ -61,7 +61,7 @@ class RandDeformedWindowd(Randomizable, MapTransform):
         """Return the data with image and label replaced by plain tensors (1, *window)."""
         image, label = _plain(data[self.image_key]), _plain(data[self.label_key])
         centre = self._centre(data[self.classes_key], image.shape[1:])
-        places = self._places(centre, torch.tensor(image.shape[1:]))
+        places = self._places(centre)
         result = dict(data)
         result[self.image_key] = _sampled(image.float(), places, "bilinear", "border")
         result[self.label_key] = _sampled(*_cut_to(label, places), "nearest", "zeros").to(label.dtype)
@@ -77,8 +77,8 @@ class RandDeformedWindowd(Randomizable, MapTransform):
         inside = np.clip(voxel, np.minimum(low, high), np.maximum(low, high))
         return inside + self.R.uniform(-0.06, 0.06, 3) * window
 
-    def _places(self, centre: np.ndarray, sides: Tensor) -> Tensor:
-        """Return the case's voxel coordinates of the window's voxels, scaled to -1 ... 1, (D, H, W, 3)."""
+    def _places(self, centre: np.ndarray) -> Tensor:
+        """Return the case's voxel coordinates of the window's voxels, (D, H, W, 3)."""
         matrix, elastic = np.eye(3), None
         if self.R.uniform() < self.prob:
             rotation = create_rotate(3, self.R.uniform(-self.rotation_rad, self.rotation_rad, 3).tolist())
@@ -91,22 +91,22 @@ class RandDeformedWindowd(Randomizable, MapTransform):
         if elastic is not None:
             field = torch.as_tensor(elastic, dtype=torch.float32)
             places = places + F.interpolate(field, self.window, mode="trilinear", align_corners=True)[0].movedim(0, -1)
-        return 2 * places / (sides - 1).clamp(min=1) - 1
+        return places
 
 
 def _cut_to(volume: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
     """Return the part of a volume around the places, as float, and the places in it: converting all takes long."""
     sides = torch.tensor(volume.shape[1:])
-    voxels = (places + 1) / 2 * (sides - 1).clamp(min=1)
-    low = torch.minimum(voxels.amin((0, 1, 2)).floor().long() - 1, sides - 2).clamp(min=0)
-    high = torch.maximum(torch.minimum(voxels.amax((0, 1, 2)).ceil().long() + 2, sides), low + 2)
+    low = torch.minimum(places.amin((0, 1, 2)).floor().long() - 1, sides - 2).clamp(min=0)
+    high = torch.maximum(torch.minimum(places.amax((0, 1, 2)).ceil().long() + 2, sides), low + 2)
     part = volume[(slice(None), *(slice(int(a), int(b)) for a, b in zip(low, high, strict=True)))].float()
-    return part, 2 * (voxels - low) / (high - low - 1).clamp(min=1) - 1
+    return part, places - low
 
 
 def _sampled(volume: Tensor, places: Tensor, mode: str, padding: str) -> Tensor:
-    # grid_sample wants x, y, z, x along the last axis.
-    return F.grid_sample(volume[None], places.flip(-1)[None], mode, padding, align_corners=True)[0]
+    # grid_sample wants x, y, z from -1 to 1, x along the last axis.
+    unit = 2 * places / (torch.tensor(volume.shape[1:]) - 1).clamp(min=1) - 1
+    return F.grid_sample(volume[None], unit.flip(-1)[None], mode, padding, align_corners=True)[0]
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import typer
 from monai.utils import set_determinism
 
 from medfm3d.segmentation import resolve_device
+from medfm3d.volumes import write_json
 
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda or cuda:N.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random; equal seeds give equal results on the CPU.")]
@@ -48,11 +49,7 @@ def write_result(result: dict[str, Any], file: Path | None) -> None:
     """Write a sub-command's result for scripts, where one was asked for."""
     if file is None:
         return
-    text = json.dumps(result, indent=2, default=str) + "\n"
     if str(file) == "-":
-        sys.stdout.write(text)
+        sys.stdout.write(json.dumps(result, indent=2, default=str) + "\n")
         return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)
+    write_json(result, file, default=str)

@@ -10,6 +10,7 @@ from medfm3d.cohorts.archive import unpack_archive
 from medfm3d.cohorts.download import download_file
 from medfm3d.cohorts.errors import ManifestError
 from medfm3d.cohorts.manifest import CohortManifest, Download, load_manifest
+from medfm3d.volumes import write_json
 
 RECEIPT = "fetched.json"
 
@@ -84,9 +85,10 @@ def fetch(
         if download.unpack and not keep_archives:
             (folder / download.filename).unlink()
     files = tuple(fetched[download.filename] for download in manifest.downloads)
-    found = [path for path in folder.glob("**/dataset.json")]
     # A run that was killed may have left a hidden folder, with an archive half unpacked.
-    datasets = sorted(path for path in found if not any(part[0] == "." for part in path.relative_to(folder).parts))
+    datasets = [
+        path for path in folder.glob("**/dataset.json") if not any(p[0] == "." for p in path.relative_to(folder).parts)
+    ]
     return FetchReport(
         manifest=manifest.name,
         folder=folder,
@@ -143,6 +145,4 @@ def _read_receipt(folder: Path) -> dict[str, FetchedFile]:
 
 
 def _write_receipt(folder: Path, fetched: Mapping[str, FetchedFile]) -> None:
-    temporary = folder / f".{RECEIPT}.tmp"
-    temporary.write_text(json.dumps([asdict(file) for file in fetched.values()], indent=2) + "\n", encoding="utf-8")
-    temporary.replace(folder / RECEIPT)
+    write_json([asdict(file) for file in fetched.values()], folder / RECEIPT)

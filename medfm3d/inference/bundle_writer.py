@@ -147,7 +147,7 @@ def _fill_in_configs(configs: Path, card: Mapping[str, Any]) -> None:
 
     evaluate = _read_json(configs / "evaluate.json")
     # What the network was adapted to says nothing of how well it does on others.
-    evaluate |= {"plan": plan, "support_names": card["support"]}
+    evaluate["support_names"] = card["support"]
     _write_json(configs / "evaluate.json", evaluate)
 
     metadata = _read_json(configs / "metadata.json")

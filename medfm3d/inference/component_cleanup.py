@@ -13,7 +13,7 @@ from monai.transforms import MapTransform
 
 from medfm3d.inference.bundle_writer import BundleError
 from medfm3d.priors import ComponentsPrior, PriorSet, keep_expected_components
-from medfm3d.volumes import Volume, output_name
+from medfm3d.volumes import Volume, output_name, write_json
 
 CHANGES_SUFFIX = "_changes.json"
 
@@ -53,10 +53,7 @@ class KeepExpectedComponentsd(MapTransform):
             array = torch.from_numpy(kept.array.astype(np.int32))[None].to(tensor.device)
             result[key] = MetaTensor(array).copy_meta_from(tensor)
             file = changes_file(self.output_dir, tensor.meta["filename_or_obj"])
-            file.parent.mkdir(parents=True, exist_ok=True)
-            partial = file.with_name(f".{file.name}.partial")
-            partial.write_text(json.dumps([change.to_json() for change in changes], indent=2) + "\n", encoding="utf-8")
-            partial.replace(file)
+            write_json([change.to_json() for change in changes], file)
         return result
 
     def _prior(self) -> ComponentsPrior:

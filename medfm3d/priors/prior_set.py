@@ -7,7 +7,7 @@ from pathlib import Path
 from medfm3d.priors.components_prior import ComponentsPrior
 from medfm3d.priors.prior import Prior, Surprise
 from medfm3d.priors.volume_prior import VolumePrior
-from medfm3d.volumes import Volume
+from medfm3d.volumes import Volume, write_json
 
 FORMAT = "medfm3d-priors-1"
 PRIORS: dict[str, type[Prior]] = {prior.name: prior for prior in (VolumePrior, ComponentsPrior)}
@@ -43,12 +43,8 @@ class PriorSet:
 
     def save(self, path: str | Path) -> Path:
         """Write what was learnt as JSON; an existing file is replaced at once."""
-        path = Path(path)
         content = {"format": FORMAT, "priors": {name: prior.to_json() for name, prior in self.priors.items()}}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        return partial.replace(path)
+        return write_json(content, path)
 
     @classmethod
     def load(cls, path: str | Path) -> "PriorSet":

@@ -4,7 +4,8 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from statistics import mean
+
+from medfm3d.cohorts.phantom import reference_volume_ml
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def _table() -> dict[str, ReferenceVolume]:
     content = json.loads(file.read_text(encoding="utf-8"))
     table = {}
     for organ, row in content["organs"].items():
-        volume = ReferenceVolume(mean(row["mass_g"]) / row["density_g_per_ml"], row["cv"], content["source"])
+        volume = ReferenceVolume(reference_volume_ml(organ), row["cv"], content["source"])
         for name in (organ, *row["aliases"]):
             table[_plain(name)] = volume
     return table

@@ -3,6 +3,7 @@
 from medfm3d.volumes.check import check_label, check_same_grid, check_volume
 from medfm3d.volumes.errors import VolumeError, VolumeWarning
 from medfm3d.volumes.intensity import IntensityNormalized, detect_modality
+from medfm3d.volumes.json_files import write_json
 from medfm3d.volumes.monai_io import LoadVolumed, SaveVolumed
 from medfm3d.volumes.orientation import reorient
 from medfm3d.volumes.paths import VOLUME_SUFFIXES, find_volumes, is_dicom_folder, output_name
@@ -33,5 +34,6 @@ __all__ = [
     "reorient",
     "resample",
     "resample_to",
+    "write_json",
     "write_volume",
 ]
