@@ -32,22 +32,33 @@ def monai_bundle() -> BundleCommand:
 
 
 @pytest.fixture(scope="session")
+def run_config(monai_bundle: BundleCommand) -> BundleCommand:
+    """`monai_bundle run` of a bundle's config, or of several that overlay each other, named without suffix."""
+
+    def run(bundle: Path, names: str | list[str], cwd: Path, **options: object) -> subprocess.CompletedProcess:
+        several = not isinstance(names, str)
+        files = [str(bundle / "configs" / f"{name}.json") for name in (names if several else [names])]
+        where = {"meta_file": bundle / "configs" / "metadata.json", "bundle_root": bundle}
+        return monai_bundle("run", cwd, config_file=files if several else files[0], **where, **options)
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def fewshot_bundle(repository: Path) -> Path:
     return repository / "bundles" / "fewshot_organ_segmentation"
 
 
 @pytest.fixture(scope="session")
 def adapted(
-    tmp_path_factory: pytest.TempPathFactory, fewshot_bundle: Path, small_cohort: Path, monai_bundle: BundleCommand
+    tmp_path_factory: pytest.TempPathFactory, fewshot_bundle: Path, small_cohort: Path, run_config: BundleCommand
 ) -> Path:
     """Bundle adapted to 3 made-up cases by `python -m monai.bundle run`, from a foreign directory."""
     place = tmp_path_factory.mktemp("adapted")
-    monai_bundle(
-        "run",
+    run_config(
+        fewshot_bundle,
+        "train",
         place,
-        config_file=fewshot_bundle / "configs" / "train.json",
-        meta_file=fewshot_bundle / "configs" / "metadata.json",
-        bundle_root=fewshot_bundle,
         dataset_dir=small_cohort,
         output_dir=place / "my bundle",
         device="auto",

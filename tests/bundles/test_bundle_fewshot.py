@@ -49,20 +49,9 @@ def test_adaptation_writes_a_complete_bundle(adapted: Path, small_cohort: Path) 
     network.load_state_dict(state.get("model", state))
 
 
-def test_inference_from_a_shell_in_any_directory(
-    adapted: Path, small_cohort: Path, tmp_path: Path, monai_bundle
-) -> None:
+def test_inference_from_a_shell_in_any_directory(adapted: Path, small_cohort: Path, tmp_path: Path, run_config) -> None:
     output = tmp_path / "masks here"
-    monai_bundle(
-        "run",
-        tmp_path,
-        config_file=adapted / "configs" / "inference.json",
-        meta_file=adapted / "configs" / "metadata.json",
-        bundle_root=adapted,
-        dataset_dir=small_cohort,
-        output_dir=output,
-        device="cpu",
-    )
+    run_config(adapted, "inference", tmp_path, dataset_dir=small_cohort, output_dir=output, device="cpu")
     cohort = read_cohort(small_cohort)
     scores = []
     for case in cohort:
@@ -74,18 +63,10 @@ def test_inference_from_a_shell_in_any_directory(
 
 
 def test_evaluation_from_a_shell_leaves_the_support_out(
-    adapted: Path, small_cohort: Path, tmp_path: Path, monai_bundle
+    adapted: Path, small_cohort: Path, tmp_path: Path, run_config
 ) -> None:
-    monai_bundle(
-        "run",
-        tmp_path,
-        config_file=f"['{adapted}/configs/train.json','{adapted}/configs/evaluate.json']",
-        meta_file=adapted / "configs" / "metadata.json",
-        bundle_root=adapted,
-        dataset_dir=small_cohort,
-        output_dir=tmp_path / "out",
-        device="cpu",
-    )
+    output = tmp_path / "out"
+    run_config(adapted, ["train", "evaluate"], tmp_path, dataset_dir=small_cohort, output_dir=output, device="cpu")
     rows = (tmp_path / "out" / "evaluation" / "val_mean_dice_raw.csv").read_text().splitlines()
     support = read_card(adapted)["support"]
     assert len(rows) == 1 + 3 and not any(name in row for name in support for row in rows)

@@ -36,28 +36,20 @@ def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_training(monai_bundle, bundle: Path, data: Path, output: Path, cwd: Path, **options: object) -> str:
-    done = monai_bundle(
-        "run",
-        cwd,
-        config_file=options.pop("config_file", bundle / "configs" / "train.json"),
-        meta_file=bundle / "configs" / "metadata.json",
-        bundle_root=bundle,
-        dataset_dir=data,
-        output_dir=output,
-        **{**SMALL, **options},
-    )
+def run_training(run_config, bundle: Path, data: Path, output: Path, cwd: Path, **options: object) -> str:
+    configs = options.pop("configs", "train")
+    done = run_config(bundle, configs, cwd, dataset_dir=data, output_dir=output, **{**SMALL, **options})
     return done.stdout + done.stderr
 
 
 @pytest.mark.slow
 def test_training_resumes_and_its_checkpoint_makes_pictures(
-    bundle: Path, unlabelled: Path, tmp_path: Path, monai_bundle
+    bundle: Path, unlabelled: Path, tmp_path: Path, run_config, monai_bundle
 ) -> None:
     output, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
     elsewhere.mkdir()
-    run_training(monai_bundle, bundle, unlabelled, output, elsewhere, max_steps=2)
-    said = run_training(monai_bundle, bundle, unlabelled, output, elsewhere, max_steps=4)
+    run_training(run_config, bundle, unlabelled, output, elsewhere, max_steps=2)
+    said = run_training(run_config, bundle, unlabelled, output, elsewhere, max_steps=4)
     assert "Restored all states from the checkpoint" in said
     header = read_header(output / "encoder.safetensors")
     assert header["architecture"] == "vit_tiny"
@@ -79,21 +71,10 @@ def test_training_resumes_and_its_checkpoint_makes_pictures(
 
 
 @pytest.mark.slow
-def test_two_processes_train_together(bundle: Path, unlabelled: Path, tmp_path: Path, monai_bundle) -> None:
-    configs = [str(bundle / "configs" / name) for name in ("train.json", "multi_gpu_train.json")]
+def test_two_processes_train_together(bundle: Path, unlabelled: Path, tmp_path: Path, run_config) -> None:
     output = tmp_path / "out"
-    said = run_training(
-        monai_bundle,
-        bundle,
-        unlabelled,
-        output,
-        tmp_path,
-        config_file=configs,
-        devices=2,
-        workers=0,
-        max_steps=2,
-        batch_size=1,
-    )
+    options = {"configs": ["train", "multi_gpu_train"], "devices": 2, "workers": 0, "max_steps": 2, "batch_size": 1}
+    said = run_training(run_config, bundle, unlabelled, output, tmp_path, **options)
     assert "MEMBER: 2/2" in said
     assert read_header(output / "encoder.safetensors")["provenance"]["steps"] == 2
 
