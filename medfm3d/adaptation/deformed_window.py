@@ -5,13 +5,13 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
 from monai.transforms.utils import create_rotate, create_scale
 from torch import Tensor
+
+from medfm3d.volumes.window_sampling import sample_at, window_places
 
 CONTROL_POINTS = 5
 
@@ -63,8 +63,8 @@ class RandDeformedWindowd(Randomizable, MapTransform):
         centre = self._centre(data[self.classes_key], image.shape[1:])
         places = self._places(centre)
         result = dict(data)
-        result[self.image_key] = _sampled(image.float(), places, "bilinear", "border")
-        result[self.label_key] = _sampled(*_cut_to(label, places), "nearest", "zeros").to(label.dtype)
+        result[self.image_key] = sample_at(image, places, "bilinear", "border")
+        result[self.label_key] = sample_at(label, places, "nearest", "zeros").to(label.dtype)
         return result
 
     def _centre(self, classes: Sequence[np.ndarray], shape: Sequence[int]) -> np.ndarray:
@@ -85,28 +85,7 @@ class RandDeformedWindowd(Randomizable, MapTransform):
             scale = create_scale(3, self.R.uniform(1 - self.scaling, 1 + self.scaling, 3).tolist())
             matrix = (rotation @ scale)[:3, :3]
             elastic = self.R.normal(0, 1, (1, 3, *(CONTROL_POINTS,) * 3)) * self.elastic_voxels
-        axes = [torch.arange(side, dtype=torch.float32) - (side - 1) / 2 for side in self.window]
-        grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-        places = grid @ torch.as_tensor(matrix.T, dtype=torch.float32) + torch.as_tensor(centre, dtype=torch.float32)
-        if elastic is not None:
-            field = torch.as_tensor(elastic, dtype=torch.float32)
-            places = places + F.interpolate(field, self.window, mode="trilinear", align_corners=True)[0].movedim(0, -1)
-        return places
-
-
-def _cut_to(volume: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the part of a volume around the places, as float, and the places in it: converting all takes long."""
-    sides = torch.tensor(volume.shape[1:])
-    low = torch.minimum(places.amin((0, 1, 2)).floor().long() - 1, sides - 2).clamp(min=0)
-    high = torch.maximum(torch.minimum(places.amax((0, 1, 2)).ceil().long() + 2, sides), low + 2)
-    part = volume[(slice(None), *(slice(int(a), int(b)) for a, b in zip(low, high, strict=True)))].float()
-    return part, places - low
-
-
-def _sampled(volume: Tensor, places: Tensor, mode: str, padding: str) -> Tensor:
-    # grid_sample wants x, y, z from -1 to 1, x along the last axis.
-    unit = 2 * places / (torch.tensor(volume.shape[1:]) - 1).clamp(min=1) - 1
-    return F.grid_sample(volume[None], unit.flip(-1)[None], mode, padding, align_corners=True)[0]
+        return window_places(self.window, centre, matrix, elastic)
 
 
 def _plain(tensor: Tensor) -> Tensor:
