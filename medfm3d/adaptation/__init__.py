@@ -1,22 +1,29 @@
 """Adaptation: a pretrained network and K labelled scans become an organ segmenter."""
 
 from medfm3d.adaptation.adapter import AdaptableNetwork, Adapter, FeatureClassifier, TrainingDefaults
-from medfm3d.adaptation.augmentation import training_augmentation
+from medfm3d.adaptation.augmentation import DEFAULT_GROUPS, GROUPS, training_augmentation
 from medfm3d.adaptation.box_adapter import BoxAdapter, SpatialAdapter
-from medfm3d.adaptation.check import check_adapter
+from medfm3d.adaptation.check import check_adapter, check_insertion
 from medfm3d.adaptation.decoder_tuning import DecoderTuning
 from medfm3d.adaptation.deformed_window import RandDeformedWindowd
 from medfm3d.adaptation.ema import EMAWeights
+from medfm3d.adaptation.encoder_tuning import EncoderTuning
 from medfm3d.adaptation.full_tuning import FullTuning
+from medfm3d.adaptation.insertion import insert_into, inserted_parameters
 from medfm3d.adaptation.linear_probe import LinearProbe
+from medfm3d.adaptation.noise_texture import RandCTNoised
 from medfm3d.adaptation.organ_channels import ChannelsToLabelIds, LabelIdsToChannels
 from medfm3d.adaptation.plan import AdaptationPlan, plan_adaptation, read_support
 from medfm3d.adaptation.registry import ADAPTERS, create_adapter
 from medfm3d.adaptation.support import choose_support
 from medfm3d.adaptation.support_dataset import SupportDataset
+from medfm3d.adaptation.tissue_contrast import RandTissueContrastd
+from medfm3d.adaptation.torchio_transform import RandTorchIOd
 
 __all__ = [
     "ADAPTERS",
+    "DEFAULT_GROUPS",
+    "GROUPS",
     "AdaptableNetwork",
     "AdaptationPlan",
     "Adapter",
@@ -24,17 +31,24 @@ __all__ = [
     "ChannelsToLabelIds",
     "DecoderTuning",
     "EMAWeights",
+    "EncoderTuning",
     "FeatureClassifier",
     "FullTuning",
     "LabelIdsToChannels",
     "LinearProbe",
+    "RandCTNoised",
     "RandDeformedWindowd",
+    "RandTissueContrastd",
+    "RandTorchIOd",
     "SpatialAdapter",
     "SupportDataset",
     "TrainingDefaults",
     "check_adapter",
+    "check_insertion",
     "choose_support",
     "create_adapter",
+    "insert_into",
+    "inserted_parameters",
     "plan_adaptation",
     "read_support",
     "training_augmentation",
