@@ -4,7 +4,16 @@ from medfm3d.encoders.check import check_encoder
 from medfm3d.encoders.encoder import Encoder
 from medfm3d.encoders.registry import ENCODERS, EncoderSpec, create_encoder
 from medfm3d.encoders.vit import ViTEncoder, patchify, unpatchify
-from medfm3d.encoders.weights import WeightsError, load_encoder, load_weights, read_header, save_encoder, save_weights
+from medfm3d.encoders.weights import (
+    WeightsError,
+    file_sha256,
+    load_encoder,
+    load_weights,
+    read_header,
+    save_encoder,
+    save_weights,
+    start_from,
+)
 
 __all__ = [
     "ENCODERS",
@@ -14,11 +23,13 @@ __all__ = [
     "WeightsError",
     "check_encoder",
     "create_encoder",
+    "file_sha256",
     "load_encoder",
     "load_weights",
     "patchify",
     "read_header",
     "save_encoder",
     "save_weights",
+    "start_from",
     "unpatchify",
 ]

@@ -1,5 +1,6 @@
 """Weights on disk: safetensors whose header says what they belong to and where they come from."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -87,8 +88,14 @@ def read_header(path: str | Path) -> dict[str, Any]:
     }
 
 
-def load_weights(module: nn.Module, path: str | Path) -> None:
+def load_weights(module: nn.Module, path: str | Path, *, names: Mapping[str, str] | None = None) -> None:
     """Load a weights file into a module; every tensor must be there and fit. Weights keep the module's types.
+
+    Args:
+        module: the module.
+        path: the file.
+        names: name in the module of each tensor in the file, where they differ because something was inserted into the
+            module; tensors of the module that are not among them stay as they are.
 
     Raises:
         WeightsError: as `read_header`, and if any tensor is missing, unexpected or of another shape.
@@ -96,7 +103,9 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     read_header(path)
     with safe_open(path, framework="pt") as file:
         found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    wanted = module.state_dict()
+    state = module.state_dict()
+    names = {name: name for name in state} if names is None else names
+    wanted = {name: state[place] for name, place in names.items()}
     missing = sorted(wanted.keys() - found.keys())
     unexpected = sorted(found.keys() - wanted.keys())
     reshaped = sorted(key for key in wanted.keys() & found.keys() if wanted[key].shape != found[key].shape)
@@ -105,7 +114,14 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
             f"{path}: does not fit this {type(module).__name__}; missing {missing[:5]}, unexpected {unexpected[:5]}, "
             f"of another shape {reshaped[:5]} (first five of each); construct what the file's header names"
         )
-    module.load_state_dict({key: value.to(wanted[key].dtype) for key, value in found.items()})
+    module.load_state_dict(state | {names[key]: value.to(wanted[key].dtype) for key, value in found.items()})
+
+
+def start_from(module: nn.Module, path: str | Path | None) -> nn.Module:
+    """Load a weights file into a module, as `load_weights`, and return the module; None keeps its fresh weights."""
+    if path is not None:
+        load_weights(module, path)
+    return module
 
 
 def save_encoder(encoder: Encoder, path: str | Path, *, name: str, **header: Any) -> Path:
@@ -125,3 +141,8 @@ def load_encoder(path: str | Path) -> Encoder:
     encoder = create_encoder(header["architecture"], **header["arguments"])
     load_weights(encoder, path)
     return encoder.eval()
+
+
+def file_sha256(path: str | Path) -> str:
+    """Return a file's SHA-256 as hexadecimal digits."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -1,9 +1,8 @@
 """Pretrained weights into a segmenter."""
 
-import hashlib
 from pathlib import Path
 
-from medfm3d.encoders import WeightsError, load_weights, read_header
+from medfm3d.encoders import WeightsError, file_sha256, load_weights, read_header
 from medfm3d.segmentation.segmenter import Segmenter
 
 
@@ -18,11 +17,12 @@ def load_pretrained(
         decoder_weights: file written by `medfm3d.encoders.save_weights` for the decoder; None keeps the fresh weights.
 
     Raises:
-        WeightsError: if a file is unusable or does not fit; if the method trains neither encoder nor decoder and there
-            are no pretrained decoder weights, since frozen random features help nobody.
+        WeightsError: if a file is unusable or does not fit; if the method does not train the decoder and there are no
+            pretrained decoder weights, since frozen random features help nobody.
     """
     if encoder_weights is not None:
-        load_weights(segmenter.encoder, encoder_weights)
+        load_weights(segmenter.encoder, encoder_weights, names=segmenter.encoder_names)
+        segmenter.method.encoder_loaded(segmenter.encoder)
     if decoder_weights is not None:
         load_weights(segmenter.decoder, decoder_weights)
         trained_with = read_header(decoder_weights)["provenance"].get("encoder_sha256")
@@ -31,15 +31,10 @@ def load_pretrained(
                 f"{decoder_weights}: was pretrained on another encoder than {encoder_weights}; name a pair that "
                 "belongs together, or no decoder weights"
             )
-    elif segmenter.method.caches_features:
+    elif segmenter.method.needs_pretrained_decoder:
         raise WeightsError(
             f"method {segmenter.method.name} keeps the decoder frozen, so it needs pretrained decoder weights; name "
-            "them, or use method decoder or full"
+            "them, or use a method that trains the decoder"
         )
     segmenter.method.freeze(segmenter)
     return segmenter
-
-
-def file_sha256(path: str | Path) -> str:
-    """Return a file's SHA-256 as hexadecimal digits."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -7,12 +7,11 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
 
-from medfm3d.encoders import WeightsError, save_encoder, save_weights
+from medfm3d.encoders import WeightsError, file_sha256, save_encoder, save_weights
 from medfm3d.segmentation import (
     LightDecoder,
     Segmenter,
     depth_to_space,
-    file_sha256,
     load_pretrained,
     resolve_device,
     resolve_precision,
