@@ -1,6 +1,7 @@
 """`medfm3d adapt`: a few labelled scans become a bundle."""
 
 import time
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -66,8 +67,13 @@ def run_adaptation(
     spacing_mm: float | None = None,
     device: str = "auto",
     seed: int = 0,
+    config: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Run the template bundle's train workflow; see `adapt`. Returns what was done, with `adaptation_s`."""
+    """Run the template bundle's train workflow; see `adapt`.
+
+    `config` replaces further values of the workflow's config, by id. Returns what was done, with `adaptation_s` and the
+    number of `trained_parameters`.
+    """
     started = time.perf_counter()
     check_output(output)
     if names is None:
@@ -86,5 +92,11 @@ def run_adaptation(
     }
     if iterations is not None:
         overrides["iterations"] = iterations
-    run_workflow(bundle_template(TEMPLATE), "train", overrides)
-    return {**read_card(output), "bundle": str(output), "adaptation_s": time.perf_counter() - started}
+    workflow = run_workflow(bundle_template(TEMPLATE), "train", overrides | dict(config or {}))
+    optimizer = workflow.parser.get_parsed_content("optimizer")
+    return {
+        **read_card(output),
+        "bundle": str(output),
+        "adaptation_s": time.perf_counter() - started,
+        "trained_parameters": sum(weight.numel() for group in optimizer.param_groups for weight in group["params"]),
+    }

@@ -1,6 +1,7 @@
 """`medfm3d segment`: a bundle outlines its organs in scans."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,8 +57,12 @@ def run_segmentation(
     apply_priors: bool = False,
     device: str = "auto",
     seed: int = 0,
+    config: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Run a bundle's inference workflow; `inputs` names the scans instead of what lies at `input_path`."""
+    """Run a bundle's inference workflow; `inputs` names the scans instead of what lies at `input_path`.
+
+    `config` replaces further values of the workflow's config, by id.
+    """
     card = read_card(bundle)
     inputs = list_inputs(input_path) if inputs is None else inputs
     if not apply_priors:  # what an earlier run into this folder took away is in none of the masks of this one
@@ -74,6 +79,7 @@ def run_segmentation(
             "save_probabilities": probabilities,
             "apply_priors": apply_priors,
             "device": start(device, seed),
+            **(config or {}),
         },
     )
     elapsed = time.perf_counter() - started
