@@ -117,7 +117,7 @@ def find_data(data: Path) -> Path:
 
 
 def choose_cases(folder: Path, k: int, seed: int) -> tuple[Cohort, list[Case], list[Case]]:
-    """Return a cohort, K support cases and the labelled rest.
+    """Return a cohort to adapt to, K support cases of it, and labelled cases that are not in it, to be segmented.
 
     Where a manifest knows the cohort, the support comes from its development split and the rest from its test split:
     cases of that split served neither to pretrain nor to choose anything that medfm3d ships.
@@ -125,10 +125,11 @@ def choose_cases(folder: Path, k: int, seed: int) -> tuple[Cohort, list[Case], l
     cohort = read_cohort(folder)
     manifest: Any = next((m for m in list_manifests() if m.title == cohort.name and m.splits), None)
     if manifest is not None and {"development", "test"} <= manifest.splits.keys():
-        cohort = read_cohort(folder, manifest)
-        support = k_shot_split(cohort.split("development"), k, seed).support
-        rest = cohort.split("test")
+        whole = read_cohort(folder, manifest)
+        cohort, rest = whole.split("development"), whole.split("test")
+        support = k_shot_split(cohort, k, seed).support
     else:
         support, rest = k_shot_split(cohort, k, seed)
+        cohort = cohort.without(rest.names)
     organs = cohort.organs
     return cohort, list(support), [case for case in rest if any(case.outlines(organ) for organ in organs)]
