@@ -7,11 +7,22 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from medfm3d.encoders import Encoder
+
 
 class AdaptableNetwork(Protocol):
-    """What an adapter needs to know of a segmenter: its parts in the order in which a window passes them."""
+    """What an adapter needs to know of a segmenter: its parts in the order in which a window passes them.
 
-    encoder: nn.Module
+    Attributes:
+        encoder: with what the method inserted.
+        encoder_names: name in the encoder of each tensor of the plain encoder, from `insert_into`.
+        decoder: its last step is its module `refine`.
+        adapter: between features and classifier.
+        classifier: the 1 x 1 x 1 convolution to logits.
+    """
+
+    encoder: Encoder
+    encoder_names: dict[str, str]
     decoder: nn.Module
     adapter: nn.Module
     classifier: nn.Module
@@ -45,18 +56,47 @@ class TrainingDefaults:
 class Adapter(ABC):
     """One way to turn a pretrained network and K labelled scans into an organ segmenter.
 
-    A method says which module, if any, it puts between features and classifier; which weights it trains and how fast;
-    and whether the features in front of them never change, so that they are computed once and cached.
+    A method says what, if anything, it inserts into the encoder and puts between features and classifier; which weights
+    it trains and how fast; and whether the features in front of them never change, so that they are computed once and
+    cached. What it inserts follows from its arguments and the encoder alone, so that a network built from names takes
+    the state dict of a trained one.
 
     Attributes:
         name: the name by which CLI and bundle configs select it.
         caches_features: True if neither encoder nor decoder is trained.
+        keeps_encoder: True if the pretrained encoder's own weights stay as they are.
+        starts_as_identity: True if the encoder with what was inserted starts by giving what it gave before.
         defaults: training length and batch size.
     """
 
     name: str
     caches_features: bool
+    keeps_encoder: bool = True
+    starts_as_identity: bool = True
     defaults: TrainingDefaults
+
+    @property
+    def needs_pretrained_decoder(self) -> bool:
+        """Whether the decoder is never trained, so that random weights in it would stay random."""
+        return self.caches_features
+
+    def insert(self, encoder: Encoder) -> None:  # noqa: B027 (most methods insert nothing)
+        """Put the method's own modules into a plain encoder, in place; call it through `insert_into`.
+
+        Raises:
+            ValueError: if the method does not apply to such an encoder.
+        """
+
+    def encoder_loaded(self, encoder: Encoder) -> None:  # noqa: B027 (most insertions fit any weights)
+        """Make what was inserted fit the encoder's own weights, after pretrained ones were loaded into it."""
+
+    def merge(self, encoder: Encoder) -> None:
+        """Turn an encoder with what was inserted into a plain one that computes the same, in place.
+
+        Raises:
+            ValueError: if what this method inserts cannot be expressed by a plain encoder's weights.
+        """
+        raise ValueError(f"method {self.name} has nothing that could be merged into a plain encoder")
 
     def feature_adapter(self, channels: int) -> nn.Module:
         """Return the module, (B, channels, D, H, W) to the same shape, between features and classifier."""
@@ -65,6 +105,13 @@ class Adapter(ABC):
     @abstractmethod
     def parameter_groups(self, network: AdaptableNetwork) -> list[dict[str, Any]]:
         """Return optimiser groups (`params`, `lr`) of the weights that this method trains."""
+
+    def refined_parameters(self, network: AdaptableNetwork) -> list[nn.Parameter]:
+        """Return the few weights that may be refined on a query (see `medfm3d.inference.TransductiveInferer`).
+
+        They lie behind the decoder's last step but one. By default these are its last step and the classifier.
+        """
+        return [*network.decoder.refine.parameters(), *network.classifier.parameters()]
 
     def freeze(self, network: AdaptableNetwork) -> None:
         """Let gradients flow into the trained weights only."""

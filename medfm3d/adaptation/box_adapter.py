@@ -54,3 +54,7 @@ class BoxAdapter(Adapter):
         """Return the weights of adapter and classifier."""
         trained = [*network.adapter.parameters(), *network.classifier.parameters()]
         return [{"params": trained, "lr": self.learning_rate}]
+
+    def refined_parameters(self, network: AdaptableNetwork) -> list[nn.Parameter]:
+        """Return the weights of the adapter, as in FSEFT."""
+        return list(network.adapter.parameters())

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from torch import nn
+
 from medfm3d.adaptation.adapter import AdaptableNetwork, Adapter, TrainingDefaults
 
 
@@ -24,3 +26,7 @@ class LinearProbe(Adapter):
     def parameter_groups(self, network: AdaptableNetwork) -> list[dict[str, Any]]:
         """Return the classifier's weights."""
         return [{"params": list(network.classifier.parameters()), "lr": self.learning_rate}]
+
+    def refined_parameters(self, network: AdaptableNetwork) -> list[nn.Parameter]:
+        """Return the classifier's weights: nothing else was trained."""
+        return list(network.classifier.parameters())

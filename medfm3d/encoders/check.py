@@ -9,13 +9,15 @@ def check_encoder(encoder: Encoder, *, tolerance: float = 1e-5) -> None:
     """Check an encoder against its contract on small random windows.
 
     It checks: the pyramid's shapes at two windows, one of them with unequal sides; refusal of sides that do not fit;
-    that with nothing hidden `forward_visible` equals `forward`; that hidden voxels have no influence on the visible
-    tokens; that gradients reach every weight; that evaluation is deterministic; that a copy of the state gives the
-    same features.
+    that layers hold every weight once; that with nothing hidden `forward_visible` equals `forward`; that hidden voxels
+    have no influence on the visible tokens; that gradients reach every weight; that evaluation is deterministic; that a
+    copy of the state gives the same features.
 
     Raises:
         AssertionError: naming the promise that is broken.
     """
+    by_depth = [id(p) for layer in encoder.layers() for p in layer]
+    assert sorted(by_depth) == sorted(id(p) for p in encoder.parameters()), "layers must hold every weight, each once"
     was_training = encoder.training
     encoder.eval()
     generator = torch.Generator().manual_seed(0)

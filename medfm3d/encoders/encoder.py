@@ -57,6 +57,27 @@ class Encoder(nn.Module, ABC):
             ValueError: if `mask` does not fit `x`, or samples hide different numbers of units.
         """
 
+    def transformer_blocks(self) -> list[nn.Module]:
+        """Return the blocks that tokens pass, shallow first, each with `attn` and `mlp`; none if it has no such."""
+        return []
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """Return all weights by depth, each once: what comes before the blocks, then each block and what follows it.
+
+        Methods that train deep layers faster, or alone, go by it. An encoder that knows no depths is one layer.
+        """
+        return [list(self.parameters())]
+
+    def insert_prompts(self, count: int, *, deep: bool) -> None:
+        """Put learnt tokens beside those of the image, in front of the first block or of every one (`deep`).
+
+        They attend and are attended to, hold no position, and are dropped from the output.
+
+        Raises:
+            ValueError: if this encoder has no place for them, or has some already.
+        """
+        raise ValueError(f"{type(self).__name__} has no place for prompt tokens: choose another adaptation method")
+
     def unit_grid(self, window: Sequence[int]) -> tuple[int, int, int]:
         """Return how many mask units lie along each axis of a window of (D, H, W) voxels."""
         d, h, w = (side // unit for side, unit in zip(window, self.patch_size, strict=True))

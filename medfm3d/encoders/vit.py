@@ -1,5 +1,6 @@
 """3D vision transformer on the blocks of Primus (EVA-02 blocks, 3D rotary positions)."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -84,6 +85,7 @@ class ViTEncoder(Encoder):
         self.register_tokens = nn.Parameter(torch.zeros(1, register_tokens, embed_dim)) if register_tokens else None
         if self.register_tokens is not None:
             nn.init.normal_(self.register_tokens, std=0.02)
+        self.register_parameter("prompts", None)
         rotary_dim = 2 * embed_dim // num_heads // 3
         self.register_buffer("rotary_bands", freq_bands(rotary_dim // 4, step=1), persistent=False)
 
@@ -110,8 +112,32 @@ class ViTEncoder(Encoder):
         rotary = self._rotary_positions(grid)[keep].unsqueeze(1)  # (B, 1, N_visible, head_dim): one for all heads
         return self._run_blocks(tokens, absolute, rotary)[-1]
 
+    def transformer_blocks(self) -> list[nn.Module]:
+        """Return the blocks; see `Encoder.transformer_blocks`."""
+        return list(self.eva.blocks)
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """Return patch embedding, positions and tokens, then each block, the last norm with the last; see `Encoder`."""
+        deep = [list(block.parameters()) for block in self.eva.blocks]
+        deep[-1] += self.eva.norm.parameters()
+        known = {id(p) for layer in deep for p in layer}
+        return [[p for p in self.parameters() if id(p) not in known], *deep]
+
+    def insert_prompts(self, count: int, *, deep: bool) -> None:
+        """Put `count` learnt tokens behind the registers: (depth or 1, count, embed_dim); see `Encoder.insert_prompts`.
+
+        They start as in Jia et al. 2022, uniform and as large as a patch embedding's weights.
+        """
+        if self.prompts is not None:
+            raise ValueError("this encoder has prompt tokens already: insert them into a plain one")
+        size = 1 if not deep else len(self.eva.blocks)
+        bound = math.sqrt(6 / (self.in_channels * math.prod(self.patch_size) + self.embed_dim))
+        self.prompts = nn.Parameter(torch.empty(size, count, self.embed_dim).uniform_(-bound, bound))
+        for block in self.eva.blocks:
+            block.attn.num_prefix_tokens += count  # tokens that attention gives no rotary position
+
     def _run_blocks(self, tokens: Tensor, absolute: Tensor | None, rotary: Tensor) -> list[Tensor]:
-        """Return the (B, N, embed_dim) tokens after each block of `out_layers`, registers dropped."""
+        """Return the (B, N, embed_dim) tokens after each block of `out_layers`, registers and prompts dropped."""
         registers = self.eva.num_prefix_tokens
         if absolute is not None:
             tokens = tokens + absolute
@@ -120,8 +146,14 @@ class ViTEncoder(Encoder):
             if self.eva.pos_embed is not None:
                 prefix = prefix + self.eva.pos_embed[:, :registers]
             tokens = torch.cat((prefix.expand(tokens.shape[0], -1, -1), tokens), dim=1)
+        patches = registers
+        if self.prompts is not None:
+            patches += self.prompts.shape[1]
+            tokens = self._with_prompts(tokens, self.prompts[0], tokens[:, registers:])
         outputs = []
         for index, block in enumerate(self.eva.blocks):
+            if self.prompts is not None and 0 < index < len(self.prompts):
+                tokens = self._with_prompts(tokens, self.prompts[index], tokens[:, patches:])
             if self.gradient_checkpointing and self.training:
                 tokens = checkpoint(block, tokens, rope=rotary, use_reentrant=False)
             else:
@@ -130,8 +162,13 @@ class ViTEncoder(Encoder):
                 is_last = index == len(self.eva.blocks) - 1
                 # Only the last block has a learnt norm; standardising the others puts all maps on one scale.
                 normed = self.eva.norm(tokens) if is_last else F.layer_norm(tokens, tokens.shape[-1:])
-                outputs.append(normed[:, registers:])
+                outputs.append(normed[:, patches:])
         return outputs
+
+    def _with_prompts(self, tokens: Tensor, prompts: Tensor, patches: Tensor) -> Tensor:
+        """Return registers, prompts and patches in one sequence (B, N, embed_dim)."""
+        registers = tokens[:, : self.eva.num_prefix_tokens]
+        return torch.cat((registers, prompts.to(tokens.dtype).expand(len(tokens), -1, -1), patches), dim=1)
 
     def _rotary_positions(self, grid: tuple[int, int, int]) -> Tensor:
         """Return (N, 2 x head_dim) sines and cosines of the token positions of a grid."""

@@ -72,6 +72,10 @@ class LightDecoder(nn.Module):
         Returns:
             (B, feature_channels, D, H, W).
         """
+        return self.refine(self.unrefined(x, pyramid))
+
+    def unrefined(self, x: Tensor, pyramid: Sequence[Tensor]) -> Tensor:
+        """Return the last step's input, (B, feature_channels + C, D, H, W), for `refine`; arguments as of `forward`."""
         entering: dict[int, list[Tensor]] = {level: [] for level in self.LEVELS}
         for lateral, level, feature_map in zip(self.laterals, self.entry_levels, pyramid, strict=True):
             size = [side // level for side in x.shape[2:]]
@@ -85,7 +89,7 @@ class LightDecoder(nn.Module):
         merged = _resized(self.reduce4(merged), detail2.shape[2:])
         merged = self.merge2(torch.cat([detail2, merged, *entering[2]], dim=1))
         features = depth_to_space(self.expand(merged))
-        return self.refine(torch.cat([features, x], dim=1))
+        return torch.cat([features, x], dim=1)
 
 
 def space_to_depth(x: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Encoder, decoder, adapter and classifier in one network."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
-from medfm3d.adaptation import create_adapter
+from medfm3d.adaptation import create_adapter, insert_into
 from medfm3d.encoders import create_encoder
 from medfm3d.segmentation.compute import resolve_precision
 from medfm3d.segmentation.decoder import LightDecoder
@@ -31,7 +32,8 @@ class Segmenter(nn.Module):
         precision: "float32", "bfloat16" (autocast), or "auto": bfloat16 where the processor computes it natively.
 
     Raises:
-        ValueError: if there are no organs, or an unknown encoder, adapter or precision is named.
+        ValueError: if there are no organs, an unknown encoder, adapter or precision is named, or the adapter does not
+            apply to the encoder.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Segmenter(nn.Module):
             self.encoder.channels, self.encoder.strides, self.encoder.in_channels, widths, feature_channels
         )
         self.method = create_adapter(adapter, **(adapter_arguments or {}))
+        self.encoder_names = insert_into(self.encoder, self.method)
         self.adapter = self.method.feature_adapter(feature_channels)
         self.classifier = nn.Conv3d(feature_channels, 1 + len(self.organs), kernel_size=1)
 
@@ -74,6 +77,32 @@ class Segmenter(nn.Module):
         features = _plain(features)
         with self._autocast(features.device):
             return self.classifier(self.adapter(features)).float()
+
+    def unrefined(self, x: Tensor) -> Tensor:
+        """Return what enters the decoder's last step, (B, F, D, H, W), of a window: the input of `refine`."""
+        x = _plain(x)
+        with self._autocast(x.device):
+            return self.decoder.unrefined(x, self.encoder(x))
+
+    def refine(self, unrefined: Tensor) -> Tensor:
+        """Return logits, (B, 1 + organs, D, H, W) float32, of what `unrefined` gave."""
+        with self._autocast(unrefined.device):
+            features = self.decoder.refine(unrefined).float()
+        return self.classify(features)
+
+    def merged(self) -> "Segmenter":
+        """Return a copy on a plain encoder that gives the same logits, with nothing left of what was inserted.
+
+        Its state dict is that of a segmenter of method "decoder".
+
+        Raises:
+            ValueError: if the method has no merge (see `Adapter.merge`).
+        """
+        plain = copy.deepcopy(self)
+        plain.method.merge(plain.encoder)
+        plain.method = create_adapter("decoder")
+        plain.encoder_names = insert_into(plain.encoder, plain.method)
+        return plain
 
     def _autocast(self, device: torch.device) -> torch.autocast:
         dtype = resolve_precision(self.precision, device)
