@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from fewshot_benchmark import nnunet_dataset
 from fewshot_benchmark.budget import Budget
 from fewshot_benchmark.clock import cpu_seconds
@@ -35,9 +36,7 @@ class NnUNet:
         nnunet_dataset.set_folders(folder)
         from fewshot_benchmark import nnunet_trainer  # it imports nnU-Net, which reads the folders set above
 
-        self.trainer_class = (
-            nnunet_trainer.BudgetTrainer if mirroring else nnunet_trainer.BudgetTrainerNoMirroring
-        )
+        self.trainer_class = nnunet_trainer.BudgetTrainer if mirroring else nnunet_trainer.BudgetTrainerNoMirroring
 
     def adapt(self, support: Sequence[Case]) -> dict[str, Any]:
         """Plan, preprocess and train; returns what was planned and done.

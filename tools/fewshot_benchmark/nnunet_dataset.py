@@ -27,7 +27,7 @@ def set_folders(folder: Path) -> None:
 
 def use_augmentation_processes(number: int) -> None:
     """Set how many processes nnU-Net starts to augment; with 0 it augments in its own, where its time is counted."""
-    os.environ["nnUNet_n_proc_DA"] = str(number)
+    os.environ["nnUNet_n_proc_DA"] = str(number)  # noqa: SIM112 (nnU-Net spells it so)
 
 
 def write_raw_dataset(folder: Path, support: Sequence[Case], organs: Mapping[str, int], modality: str) -> None:

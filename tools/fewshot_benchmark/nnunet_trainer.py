@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fewshot_benchmark.budget import Budget
-from fewshot_benchmark.clock import cpu_seconds
-from medfm3d.volumes import write_json
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import (
     nnUNetTrainerNoMirroring,
 )
+
+from fewshot_benchmark.budget import Budget
+from fewshot_benchmark.clock import cpu_seconds
+from medfm3d.volumes import write_json
 
 EPOCHS = 50  # nnU-Net lowers its learning rate once an epoch: 50 steps follow its curve closely
 SAVE_EVERY_CPU_S = 300.0
