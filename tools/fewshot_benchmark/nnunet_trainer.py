@@ -17,6 +17,7 @@ from medfm3d.volumes import write_json
 EPOCHS = 50  # nnU-Net lowers its learning rate once an epoch: 50 steps follow its curve closely
 SAVE_EVERY_CPU_S = 300.0
 LATEST = "checkpoint_latest.pth"
+FINAL = "checkpoint_final.pth"
 SCHEDULE = "schedule.json"
 
 
@@ -47,11 +48,13 @@ class BudgetMixin(nnUNetTrainer):
         """Begin as nnU-Net does, then fix the number of iterations, or take up an interrupted training."""
         super().on_train_start()
         folder = Path(self.output_folder)
-        if (folder / LATEST).is_file():
+        # The final one is there if training ended and what came after it was interrupted.
+        kept = next((folder / name for name in (FINAL, LATEST) if (folder / name).is_file()), None)
+        if kept is not None:
             schedule = json.loads((folder / SCHEDULE).read_text(encoding="utf-8"))
-            self.load_checkpoint(str(folder / LATEST))
+            self.load_checkpoint(str(kept))
             self.resumed = True
-            self._trained_s = torch.load(folder / LATEST, map_location="cpu", weights_only=False)["trained_s"]
+            self._trained_s = torch.load(kept, map_location="cpu", weights_only=False)["trained_s"]
         else:
             schedule = self._measure()
             write_json(schedule, folder / SCHEDULE)
