@@ -5,17 +5,21 @@ from pathlib import Path
 from typing import Any
 
 from medfm3d.inference.bundle_reader import read_plan, read_priors
-from medfm3d.volumes import output_name, read_label
+from medfm3d.volumes import output_name, read_label, read_volume
 
 SURPRISING = 0.01  # p-value under which a remark is worth a reader's time
 
 
-def list_remarks(bundle: str | Path, masks: Sequence[str | Path]) -> list[dict[str, Any]]:
+def list_remarks(
+    bundle: str | Path, masks: Sequence[str | Path], images: Sequence[str | Path | None] | None = None
+) -> list[dict[str, Any]]:
     """Return one remark for each organ of each mask that surprises a prior of the bundle.
 
     Args:
         bundle: an adapted bundle.
         masks: mask files that it wrote.
+        images: the scan of each mask, or None where it is not at hand: priors that need it, that of the location, are
+            not asked then.
 
     Returns:
         Dictionaries with `case`, `organ`, `prior`, `text`, `p_value` and `z`, in the order of the masks.
@@ -26,8 +30,9 @@ def list_remarks(bundle: str | Path, masks: Sequence[str | Path]) -> list[dict[s
     """
     organs, priors = read_plan(bundle).organs, read_priors(bundle)
     remarks = []
-    for mask in masks:
-        for surprise in priors.surprise(read_label(mask), organs):
+    for mask, image in zip(masks, images or [None] * len(masks), strict=True):
+        scan = None if image is None else read_volume(image)
+        for surprise in priors.surprise(read_label(mask), organs, scan):
             if surprise.p_value < SURPRISING:
                 remarks.append({"case": output_name(mask), **surprise.to_json()})
     return remarks

@@ -7,6 +7,7 @@ from typing import Any
 import cc3d
 import numpy as np
 
+from medfm3d.priors.organ_scores import OrganScores
 from medfm3d.priors.prior import Prior, Surprise
 from medfm3d.volumes import Volume
 
@@ -30,7 +31,9 @@ class ComponentsPrior(Prior):
     name = "components"
     organs_: dict[str, list[float]]
 
-    def fit(self, labels: Sequence[Volume], organs: Mapping[str, int]) -> "ComponentsPrior":
+    def fit(
+        self, labels: Sequence[Volume], organs: Mapping[str, int], images: Sequence[Volume] | None = None
+    ) -> "ComponentsPrior":
         """Learn from label maps."""
         self.organs_ = {}
         for organ, number in organs.items():
@@ -43,10 +46,9 @@ class ComponentsPrior(Prior):
             self.organs_[organ] = (weights / weights.sum()).tolist()
         return self
 
-    def surprise(self, label: Volume, organs: Mapping[str, int]) -> list[Surprise]:
+    def surprise(self, label: Volume, organs: Mapping[str, int], image: Volume | None = None) -> list[Surprise]:
         """Return one statement for each organ that has a mask: how probable so many pieces, or more, are."""
-        if not hasattr(self, "organs_"):
-            self._learnt("")
+        self._check_fitted()
         found = []
         for organ, number in organs.items():
             count = count_components(label.array == number)
@@ -62,6 +64,28 @@ class ComponentsPrior(Prior):
         """Return the log probability of a number of pieces; minus infinity at 0."""
         learnt = self._learnt(organ)
         return math.log(learnt[min(int(value), LARGEST_COUNT) - 1]) if value >= 1 else -math.inf
+
+    def logit_offsets(self, scores: OrganScores) -> dict[str, np.ndarray]:
+        """Return, on the pieces beyond the tolerated number, how much less probable so many are than that number.
+
+        The largest pieces are let alone.
+        """
+        self._check_fitted()
+        offsets = {}
+        for organ in scores.organs:
+            tolerated = self.tolerated_count(organ) if organ in self.organs_ else None
+            if tolerated is None:
+                continue
+            pieces, count = cc3d.connected_components(
+                np.ascontiguousarray(scores.mask(organ)), connectivity=26, return_N=True
+            )
+            if count <= tolerated:
+                continue
+            sizes = cc3d.statistics(pieces)["voxel_counts"][1:]
+            beyond = 1 + np.argsort(-sizes.astype(np.int64), kind="stable")[tolerated:]
+            log_odds = self.log_prior(organ, count) - self.log_prior(organ, tolerated)
+            offsets[organ] = np.where(np.isin(pieces, beyond), np.float32(min(0.0, log_odds)), np.float32(0))
+        return offsets
 
     def expected_count(self, organ: str) -> int:
         """Return the most probable number of pieces."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from medfm3d.priors.organ_scores import OrganScores
 from medfm3d.priors.prior import Prior, Surprise
 from medfm3d.priors.reference_volumes import reference_volume
 from medfm3d.volumes import Volume
@@ -19,6 +20,7 @@ SPREAD_WEIGHT = 4.0  # degrees of freedom of that expectation, or of a table's s
 TABLE_WEIGHT = 1.0  # a table's mean counts as much as one support case: its population need not be the user's
 CUT_FRACTION = 0.02  # of an organ's surface voxels on the faces of the scan, from which on it counts as cut
 INTERVAL = 0.95
+VOLUME_SHIFTS = np.linspace(-3, 3, 61)  # of an organ's logits that are tried
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,9 @@ class VolumePrior(Prior):
     name = "volume"
     organs_: dict[str, VolumeDistribution]
 
-    def fit(self, labels: Sequence[Volume], organs: Mapping[str, int]) -> "VolumePrior":
+    def fit(
+        self, labels: Sequence[Volume], organs: Mapping[str, int], images: Sequence[Volume] | None = None
+    ) -> "VolumePrior":
         """Learn from label maps; an organ that is cut in all of them and in no table stays unknown."""
         self.organs_ = {}
         for organ, number in organs.items():
@@ -69,10 +73,9 @@ class VolumePrior(Prior):
                 self.organs_[organ] = distribution
         return self
 
-    def surprise(self, label: Volume, organs: Mapping[str, int]) -> list[Surprise]:
+    def surprise(self, label: Volume, organs: Mapping[str, int], image: Volume | None = None) -> list[Surprise]:
         """Return one statement for each organ whose volume is known, two-sided; see `Prior.surprise`."""
-        if not hasattr(self, "organs_"):
-            self._learnt("")
+        self._check_fitted()
         return [self._judge(organ, label, label.array == organs[organ]) for organ in organs if organ in self.organs_]
 
     def log_prior(self, organ: str, value: float) -> float:
@@ -80,6 +83,30 @@ class VolumePrior(Prior):
         if value <= 0:
             return -math.inf
         return float(self._learnt(organ).student.logpdf(math.log(value)) - math.log(value))
+
+    def logit_offsets(self, scores: OrganScores) -> dict[str, np.ndarray]:
+        """Return one number for each organ: the shift of its logits that makes its volume most plausible.
+
+        It maximises log p(volume) - shift^2 / 2: networks that learnt from few cases are taken to be off by a logit or
+        so all over an organ. Nothing is said of organs that the network does not find, or that the scan's edge cuts.
+        """
+        self._check_fitted()
+        voxel_ml = Volume(scores.winners, scores.affine).voxel_volume_ml
+        offsets = {}
+        for organ in scores.organs:
+            mask = scores.mask(organ)
+            if organ not in self.organs_ or not mask.any() or touches_edge(mask):
+                continue
+            # Only voxels near the organ can change sides within the range of shifts.
+            channel = scores.channel(organ)
+            rest = np.delete(scores.logits, channel, axis=0).max(axis=0)
+            margin = (scores.logits[channel] - rest).ravel()
+            margins = np.sort(margin[margin > -VOLUME_SHIFTS.max()])
+            voxels = len(margins) - np.searchsorted(margins, -VOLUME_SHIFTS, side="right")
+            student = self._learnt(organ).student
+            evidence = student.logpdf(np.log(np.maximum(voxels, 0.5) * voxel_ml)) - VOLUME_SHIFTS**2 / 2
+            offsets[organ] = np.float32(VOLUME_SHIFTS[evidence.argmax()])
+        return offsets
 
     def to_json(self) -> dict[str, Any]:
         """Return the distribution of each organ."""

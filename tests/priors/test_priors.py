@@ -46,7 +46,21 @@ def volume_ml(label: Volume) -> float:
 
 @pytest.mark.parametrize("kind", PRIORS.values(), ids=PRIORS)
 def test_every_prior_keeps_the_contract(kind: type) -> None:
-    check_prior(kind(), support(), ORGANS)
+    labels = support()
+    scans = [Volume(np.where(label.array > 0, 60.0, -1000.0), label.affine) for label in labels]
+    check_prior(kind(), labels, ORGANS, scans)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in PRIORS.items() if not kind.needs_image])
+def test_priors_of_masks_alone_keep_the_contract_without_scans(name: str) -> None:
+    check_prior(PRIORS[name](), support(), ORGANS)
+
+
+@pytest.mark.parametrize("name", PRIORS)
+@pytest.mark.parametrize("count", [1, 5])
+def test_every_prior_keeps_the_contract_on_bodies(name: str, count: int, bodies: list, body_organs: dict) -> None:
+    images, labels = zip(*bodies[:count], strict=True)
+    check_prior(PRIORS[name](), labels, body_organs, images)
 
 
 def test_one_case_is_predicted_by_hand_calculation() -> None:

@@ -1,0 +1,33 @@
+"""Left and right in names of organs."""
+
+import re
+from collections.abc import Iterable
+from typing import Literal
+
+Side = Literal["left", "right"]
+_SIDES: dict[str, Side] = {"left": "left", "l": "left", "lt": "left", "right": "right", "r": "right", "rt": "right"}
+
+
+def organ_side(name: str) -> tuple[Side | None, str]:
+    """Return the side that an organ's name tells, or None, and the name without it in plain lower case.
+
+    Understood are LeftParotid, left_kidney, "kidney, left", Lung_R, "rt. femur" and the like: a word of its own, or one
+    set off by capitals. A name that tells both sides tells none.
+    """
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)
+    words = [word.lower() for word in words]
+    told = {_SIDES[word] for word in words if word in _SIDES}
+    rest = " ".join(word for word in words if word not in _SIDES)
+    if len(told) != 1 or not rest:
+        return None, " ".join(words)
+    return told.pop(), rest
+
+
+def organ_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the pairs (left organ, right organ) among names."""
+    sided = {organ_side(name): name for name in names}
+    return [
+        (name, sided["right", rest])
+        for (side, rest), name in sided.items()
+        if side == "left" and ("right", rest) in sided
+    ]
