@@ -29,5 +29,6 @@ def create_adapter(name: str, **arguments: Any) -> Adapter:
         ValueError: if there is no method of that name.
     """
     if name not in ADAPTERS:
-        raise ValueError(f"unknown adaptation method {name!r}: choose one of {', '.join(ADAPTERS)}")
+        hint = "; auto is a policy, resolve_method names what it picks" if name == "auto" else ""
+        raise ValueError(f"unknown adaptation method {name!r}: choose one of {', '.join(ADAPTERS)}{hint}")
     return ADAPTERS[name](**arguments)

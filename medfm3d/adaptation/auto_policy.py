@@ -1,0 +1,163 @@
+"""The policy `auto`: which method suits so many outlined scans, so far from those of pretraining."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medfm3d.adaptation.deformed_window import RandDeformedWindowd
+from medfm3d.adaptation.domain_gap import FeatureStatistics
+from medfm3d.adaptation.plan import AdaptationPlan
+from medfm3d.adaptation.registry import ADAPTERS
+from medfm3d.cohorts import Case
+from medfm3d.encoders import load_encoder, read_header
+
+AUTO = "auto"
+METHODS = (*ADAPTERS, AUTO)
+STATISTICS_KEY = "feature_statistics"  # in the provenance of an encoder's weights: {modality: FeatureStatistics}
+# Domain gap from which on scans count as unlike those of pretraining. Measured with the shipped encoder on development
+# cases: single scans of the same cohorts 0.7 to 1.4, the other modality 2.5 and 3.5, MR with inverted contrast 2.3.
+FAR = 1.75
+WINDOWS_PER_SCAN = 8
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """A method, and why it was taken.
+
+    Attributes:
+        method: its name.
+        arguments: its arguments.
+        iterations: optimiser steps; the method's own if None.
+        reason: in words.
+    """
+
+    method: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    iterations: int | None = None
+    reason: str = "chosen by the user"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One row of the decision table.
+
+    Attributes:
+        most_cases: the row holds for so many support cases at most, and more than the row before.
+        near: method and steps for scans like those of pretraining, or where nobody knows.
+        far: method and steps for scans unlike them.
+        because: the reason in words.
+    """
+
+    most_cases: float
+    near: tuple[str, int]
+    far: tuple[str, int]
+    because: str
+
+
+# Provisional until the methods have been measured side by side; what it rests on:
+# - With self-supervised weights, cached features alone do not do (box-adapter 0.41, decoder 0.83 on MSD Hippocampus,
+#   K = 5), so the decoder learns in every row.
+# - FSEFT: the fewer cases, the less of an encoder may move (full fine-tuning is the worst method at K = 1, 5 and 10),
+#   and at 10 cases LoRA with the decoder is the best method for organs new to the encoder.
+# - BitFit: biases and norms, 1 % of the weights, adapt to a shift in the features' scale and place with the least data.
+# - Frozen self-supervised encoders do much worse than fine-tuned ones where data suffice (Wald et al. 2025, OpenMind),
+#   and the more so the farther the data; deep layers move most (layer-wise decay, BEiT).
+TABLE = (
+    Rule(
+        2,
+        ("decoder", 800),
+        ("bias", 800),
+        "one or two scans cannot say how an encoder should change; at most its biases and norms may follow scans that "
+        "are unlike those of pretraining",
+    ),
+    Rule(
+        7,
+        ("decoder", 800),
+        ("lora", 800),
+        "a handful of scans trains a decoder, and an encoder that has not seen such scans may change too, within a low "
+        "rank",
+    ),
+    Rule(
+        float("inf"),
+        ("lora", 1200),
+        ("full", 1200),
+        "eight scans or more let the encoder learn too: within a low rank where it knows such scans, altogether, first "
+        "layers slowest, where it does not",
+    ),
+)
+
+
+def choose_by_table(cases: int, gap: float | None) -> MethodChoice:
+    """Return what the decision table says.
+
+    Args:
+        cases: size of the support set.
+        gap: domain gap as of `FeatureStatistics.gap` (1: like pretraining; from `FAR` on: unlike); None if unknown.
+    """
+    rule = next(rule for rule in TABLE if cases <= rule.most_cases)
+    far = gap is not None and gap >= FAR
+    method, iterations = rule.far if far else rule.near
+    if gap is None:
+        seen = "how far the scans are from those of pretraining is not known, so the number of scans decides alone"
+    else:
+        kind = "unlike" if far else "like"
+        scale = f"1 is typical of pretraining, {FAR:g} or more is far"
+        seen = f"domain gap {gap:.2f} ({scale}): {kind} those of pretraining"
+    scans = "1 outlined scan" if cases == 1 else f"{cases} outlined scans"
+    return MethodChoice(method, {}, iterations, f"auto: {scans}; {seen}; {rule.because}")
+
+
+def resolve_method(
+    method: str,
+    arguments: Mapping[str, Any],
+    *,
+    support: Sequence[Case],
+    plan: AdaptationPlan,
+    preprocessing: Callable,
+    encoder_weights: str | Path | None,
+    seed: int = 0,
+) -> MethodChoice:
+    """Return the method that adaptation uses: the one named, or for "auto" the one that the policy picks.
+
+    Args:
+        method: a key of `ADAPTERS`, or "auto".
+        arguments: the method's arguments; none with "auto".
+        support: the support set.
+        plan: the adaptation plan.
+        preprocessing: transforms from {"image": path, "label": path} to the network's input and `label_cls_indices`.
+        encoder_weights: pretrained weights, whose header may hold feature statistics; None for fresh ones.
+        seed: of the windows that the domain gap is measured on.
+
+    Raises:
+        ValueError: if arguments are given to "auto".
+    """
+    if method != AUTO:
+        return MethodChoice(method, dict(arguments))
+    if arguments:
+        raise ValueError(f"method auto takes no arguments, got {dict(arguments)}: name the method that they are for")
+    statistics = None if encoder_weights is None else read_statistics(encoder_weights, plan.modality)
+    if statistics is None:
+        return choose_by_table(len(support), None)
+    encoder = load_encoder(encoder_weights)
+    gap = statistics.gap(encoder, support_windows(support, plan, preprocessing, seed=seed), seed=seed)
+    return choose_by_table(len(support), gap)
+
+
+def read_statistics(encoder_weights: str | Path, modality: str) -> FeatureStatistics | None:
+    """Return the statistics of pretraining scans that a weights file's header holds for a modality, or None."""
+    found = read_header(encoder_weights)["provenance"].get(STATISTICS_KEY, {})
+    return FeatureStatistics.from_json(found[modality]) if modality in found else None
+
+
+def support_windows(
+    support: Iterable[Case], plan: AdaptationPlan, preprocessing: Callable, *, seed: int = 0
+) -> Iterator[Tensor]:
+    """Yield for each support case `WINDOWS_PER_SCAN` undeformed windows (N, 1, D, H, W), as training draws them."""
+    cut = RandDeformedWindowd(("image", "label"), plan.window, prob=0.0).set_random_state(seed)
+    for case in support:
+        data = preprocessing({"image": str(case.image), "label": str(case.label)})
+        yield torch.stack([torch.as_tensor(cut(data)["image"]) for _ in range(WINDOWS_PER_SCAN)])

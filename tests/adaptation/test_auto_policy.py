@@ -1,0 +1,159 @@
+"""The domain gap, and what the policy makes of it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.transforms import Compose
+from scipy.linalg import sqrtm
+
+from medfm3d.adaptation import (
+    ADAPTERS,
+    STATISTICS_KEY,
+    AdaptationPlan,
+    FeatureStatistics,
+    MethodChoice,
+    choose_by_table,
+    create_adapter,
+    frechet_distance,
+    resolve_method,
+    support_windows,
+)
+from medfm3d.adaptation.auto_policy import FAR, TABLE
+from medfm3d.cohorts import read_cohort
+from medfm3d.encoders import Encoder, create_encoder, save_encoder
+from medfm3d.pretraining import PretrainingCohort, random_window
+
+TINY = {"embed_dim": 48, "depth": 2, "num_heads": 4, "out_layers": (0, 1)}
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    torch.manual_seed(0)
+    return create_encoder("vit_tiny", **TINY).eval()
+
+
+def scans(count: int, seed: int, scale: float = 1.0, shift: float = 0.0) -> list[torch.Tensor]:
+    """Windows of smooth random scans: 4 of each."""
+    generator = torch.Generator().manual_seed(seed)
+    made = []
+    for _ in range(count):
+        coarse = torch.randn(4, 1, 6, 6, 6, generator=generator)
+        made.append(torch.nn.functional.interpolate(coarse, size=(24, 24, 24), mode="trilinear") * scale + shift)
+    return made
+
+
+def test_the_distance_is_that_of_the_formula() -> None:
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(size=(200, 5)) @ rng.normal(size=(5, 5)) + rng.normal(size=5) for _ in range(2))
+    one, other = (a.mean(axis=0), np.cov(a.T)), (b.mean(axis=0), np.cov(b.T))
+    squared = ((one[0] - other[0]) ** 2).sum() + np.trace(one[1] + other[1] - 2 * sqrtm(one[1] @ other[1]).real)
+    assert frechet_distance(*one, *other) == pytest.approx(np.sqrt(squared), rel=1e-6)
+    assert frechet_distance(*one, *one) == pytest.approx(0, abs=1e-5)
+    assert frechet_distance(*one, one[0] + 3, one[1]) == pytest.approx(3 * np.sqrt(5))
+
+
+def test_scans_like_those_of_pretraining_have_a_gap_of_one(encoder: Encoder) -> None:
+    statistics = FeatureStatistics.measure(encoder, scans(8, seed=0))
+    assert statistics.scans == 8 and statistics.mean.shape == (48,)
+    like = statistics.gap(encoder, scans(6, seed=1))
+    assert like == pytest.approx(1, abs=0.25)
+    assert statistics.gap(encoder, scans(1, seed=2)) == pytest.approx(like, abs=0.4)  # whatever their number
+    brighter, further = (statistics.gap(encoder, scans(3, seed=1, shift=shift)) for shift in (1.0, 3.0))
+    assert like < brighter < further and further > 2
+
+
+def test_statistics_travel_in_a_header(encoder: Encoder, tmp_path: Path) -> None:
+    statistics = FeatureStatistics.measure(encoder, scans(4, seed=0))
+    text = json.dumps(statistics.to_json())
+    assert len(text) < 5000
+    again = FeatureStatistics.from_json(json.loads(text))
+    assert again.gap(encoder, scans(2, seed=1)) == pytest.approx(statistics.gap(encoder, scans(2, seed=1)), rel=0.02)
+    with pytest.raises(ValueError, match="format"):
+        FeatureStatistics.from_json({"format": "other"})
+    with pytest.raises(ValueError, match="two scans"):
+        FeatureStatistics.measure(encoder, scans(1, seed=0))
+    with pytest.raises(ValueError, match="another encoder"):
+        again.gap(create_encoder("vit_tiny", **{**TINY, "embed_dim": 24, "num_heads": 1}), scans(1, seed=0))
+
+
+def test_real_scans_of_the_same_kind_are_near_and_others_far(real_data: Path, repository: Path) -> None:
+    from medfm3d.encoders import load_encoder
+
+    shipped = load_encoder(repository / "bundles/fewshot_organ_segmentation/models/encoder.safetensors")
+
+    def windows(cohort: str, manifest: str, modality: str, numbers: slice) -> list[torch.Tensor]:
+        cases = read_cohort(real_data / cohort, manifest).split("development").cases[numbers]
+        preprocess = Compose(PretrainingCohort(".", modality=modality).preprocessing())
+        made = []
+        for number, case in enumerate(cases):
+            volume, rng = preprocess({"image": str(case.image)})["image"], np.random.default_rng(number)
+            made.append(torch.stack([random_window(volume, (40, 48, 40), rng) for _ in range(4)]))
+        return made
+
+    statistics = FeatureStatistics.measure(shipped, windows("hippocampus", "msd_hippocampus", "MR", slice(0, 5)))
+    like = statistics.gap(shipped, windows("hippocampus", "msd_hippocampus", "MR", slice(5, 8)))
+    unlike = statistics.gap(shipped, windows("headneck_ct", "openkbp_headneck", "CT", slice(0, 1)))
+    assert like < FAR < unlike
+
+
+def test_the_table_covers_every_number_of_scans_and_explains_itself() -> None:
+    methods = {name for rule in TABLE for name, _ in (rule.near, rule.far)}
+    assert methods <= set(ADAPTERS) and TABLE[-1].most_cases == float("inf")
+    for cases in (1, 2, 3, 5, 7, 8, 10, 100):
+        for gap in (None, 1.0, FAR - 0.01, FAR, 9.0):
+            choice = choose_by_table(cases, gap)
+            create_adapter(choice.method, **choice.arguments)
+            assert choice.iterations > 0 and f"{cases} outlined scan" in choice.reason
+            assert ("not known" in choice.reason) == (gap is None)
+    assert choose_by_table(5, None) == choose_by_table(5, None)
+    assert choose_by_table(1, 1.0).method == choose_by_table(1, None).method == "decoder"
+    assert choose_by_table(1, 5.0).method == "bias" and "unlike" in choose_by_table(1, 5.0).reason
+    assert choose_by_table(5, 1.4).method == "decoder" and choose_by_table(5, 2.5).method == "lora"
+    assert choose_by_table(10, 1.2).method == "lora" and choose_by_table(10, 2.5).method == "full"
+
+
+def test_auto_reads_the_gap_from_the_header_of_the_weights(
+    encoder: Encoder, small_cohort: Path, tmp_path: Path
+) -> None:
+    support = list(read_cohort(small_cohort).cases[:3])
+    plan = AdaptationPlan({"cube": 2, "ball": 5}, "MR", (1.0, 1.2, 1.5), (24, 32, 24))
+
+    def preprocessing(paths: dict) -> dict:
+        assert set(paths) == {"image", "label"}
+        label = torch.zeros(1, 28, 34, 30, dtype=torch.int32)
+        classes = {"label_cls_indices": [np.arange(28 * 34 * 30), np.array([500]), np.array([900])]}
+        image = torch.randn(1, 28, 34, 30, generator=torch.Generator().manual_seed(0))
+        return {"image": image, "label": label, **classes}
+
+    def resolve(weights: Path | None, method: str = "auto", **arguments: object) -> MethodChoice:
+        return resolve_method(
+            method, arguments, support=support, plan=plan, preprocessing=preprocessing, encoder_weights=weights
+        )
+
+    bare = save_encoder(encoder, tmp_path / "bare.safetensors", name="vit_tiny", arguments=TINY)
+    assert resolve(bare) == resolve(None) == choose_by_table(3, None)
+    own = list(support_windows(support, plan, preprocessing))
+    assert len(own) == 3 and own[0].shape == (8, 1, 24, 32, 24)
+    for name, kind, expected in (("near", own, "decoder"), ("far", scans(4, seed=0, scale=0.01), "lora")):
+        provenance = {STATISTICS_KEY: {"MR": FeatureStatistics.measure(encoder, kind).to_json()}}
+        file = save_encoder(
+            encoder, tmp_path / f"{name}.safetensors", name="vit_tiny", arguments=TINY, provenance=provenance
+        )
+        choice = resolve(file)
+        assert choice.method == expected and "domain gap" in choice.reason, choice
+    ct_only = save_encoder(
+        encoder,
+        tmp_path / "ct.safetensors",
+        name="vit_tiny",
+        arguments=TINY,
+        provenance={STATISTICS_KEY: {"CT": provenance[STATISTICS_KEY]["MR"]}},
+    )
+    assert "not known" in resolve(ct_only).reason
+    assert resolve(bare, "lora", rank=2) == MethodChoice("lora", {"rank": 2})
+    with pytest.raises(ValueError, match="takes no arguments"):
+        resolve(bare, rank=2)
+    with pytest.raises(ValueError, match="resolve_method"):
+        create_adapter("auto")
