@@ -2,10 +2,21 @@
 
 from medfm3d.adaptation.adapter import AdaptableNetwork, Adapter, FeatureClassifier, TrainingDefaults
 from medfm3d.adaptation.augmentation import DEFAULT_GROUPS, GROUPS, training_augmentation
+from medfm3d.adaptation.auto_policy import (
+    AUTO,
+    METHODS,
+    STATISTICS_KEY,
+    MethodChoice,
+    choose_by_table,
+    resolve_method,
+    support_windows,
+)
 from medfm3d.adaptation.box_adapter import BoxAdapter, SpatialAdapter
+from medfm3d.adaptation.boxed_background import KeepBackgroundInBoxd
 from medfm3d.adaptation.check import check_adapter, check_insertion
 from medfm3d.adaptation.decoder_tuning import DecoderTuning
 from medfm3d.adaptation.deformed_window import RandDeformedWindowd
+from medfm3d.adaptation.domain_gap import FeatureStatistics, frechet_distance
 from medfm3d.adaptation.ema import EMAWeights
 from medfm3d.adaptation.encoder_tuning import EncoderTuning
 from medfm3d.adaptation.full_tuning import FullTuning
@@ -14,6 +25,7 @@ from medfm3d.adaptation.linear_probe import LinearProbe
 from medfm3d.adaptation.noise_texture import RandCTNoised
 from medfm3d.adaptation.organ_channels import ChannelsToLabelIds, LabelIdsToChannels
 from medfm3d.adaptation.plan import AdaptationPlan, plan_adaptation, read_support
+from medfm3d.adaptation.prior_loss import PriorLoss, with_training_priors
 from medfm3d.adaptation.registry import ADAPTERS, create_adapter
 from medfm3d.adaptation.support import choose_support
 from medfm3d.adaptation.support_dataset import SupportDataset
@@ -22,8 +34,11 @@ from medfm3d.adaptation.torchio_transform import RandTorchIOd
 
 __all__ = [
     "ADAPTERS",
+    "AUTO",
     "DEFAULT_GROUPS",
     "GROUPS",
+    "METHODS",
+    "STATISTICS_KEY",
     "AdaptableNetwork",
     "AdaptationPlan",
     "Adapter",
@@ -33,9 +48,13 @@ __all__ = [
     "EMAWeights",
     "EncoderTuning",
     "FeatureClassifier",
+    "FeatureStatistics",
     "FullTuning",
+    "KeepBackgroundInBoxd",
     "LabelIdsToChannels",
     "LinearProbe",
+    "MethodChoice",
+    "PriorLoss",
     "RandCTNoised",
     "RandDeformedWindowd",
     "RandTissueContrastd",
@@ -45,11 +64,16 @@ __all__ = [
     "TrainingDefaults",
     "check_adapter",
     "check_insertion",
+    "choose_by_table",
     "choose_support",
     "create_adapter",
+    "frechet_distance",
     "insert_into",
     "inserted_parameters",
     "plan_adaptation",
     "read_support",
+    "resolve_method",
+    "support_windows",
     "training_augmentation",
+    "with_training_priors",
 ]

@@ -28,7 +28,8 @@ class LoRA(EncoderTuning):
     Args:
         rank: inner size of the product.
         alpha: the product is scaled by alpha / rank.
-        parts: of each block: "attn" (query, key, value and output projections), "mlp", or both.
+        parts: of each block: "attn" (query, key, value and output projections), "mlp", or both, in a sequence or with a
+            plus between them.
         options: as of `EncoderTuning`.
 
     Raises:
@@ -38,8 +39,9 @@ class LoRA(EncoderTuning):
     name = "lora"
     weight_decomposed = False
 
-    def __init__(self, rank: int = 8, alpha: float = 16, parts: Sequence[str] = PARTS, **options: Any) -> None:
+    def __init__(self, rank: int = 8, alpha: float = 16, parts: Sequence[str] | str = PARTS, **options: Any) -> None:
         super().__init__(**options)
+        parts = parts.split("+") if isinstance(parts, str) else parts
         if rank < 1 or not alpha > 0:
             raise ValueError(f"method {self.name}: rank and alpha must be positive, got {rank} and {alpha}")
         if not parts or not set(parts) <= set(PARTS):

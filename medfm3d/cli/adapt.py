@@ -9,13 +9,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from medfm3d.adaptation import ADAPTERS
-from medfm3d.cli.options import Device, JsonFile, Organs, Seed, parse_organs, start, write_result
+from medfm3d.adaptation import AUTO, METHODS
+from medfm3d.cli.options import Device, JsonFile, Organs, Seed, parse_arguments, parse_organs, start, write_result
 from medfm3d.cohorts import Cohort, cohort_from_folders
 from medfm3d.inference import bundle_template, check_output, read_card, run_workflow
 
 TEMPLATE = "fewshot_organ_segmentation"
-Method = Enum("Method", {name: name for name in ADAPTERS}, type=str)
+Method = Enum("Method", {name: name for name in METHODS}, type=str)
 
 
 def adapt(
@@ -27,6 +27,9 @@ def adapt(
         str | None, typer.Option(help="Names of the support cases, a,b,c; all labelled scans if left out.")
     ] = None,
     method: Annotated[Method, typer.Option(help="Adaptation method.")] = Method["decoder"],
+    method_arguments: Annotated[
+        str | None, typer.Option(help="The method's arguments, such as rank=4,alpha=8.", metavar="NAME=VALUE,...")
+    ] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="Steps, instead of the method's own.")] = None,
     modality: Annotated[str, typer.Option(help="CT, MR, or auto to tell from the intensities.")] = "auto",
     spacing_mm: Annotated[float | None, typer.Option(help="Working voxel size instead of the median's.")] = None,
@@ -43,13 +46,17 @@ def adapt(
         output,
         names=names,
         method=method.value,
+        method_arguments=parse_arguments(method_arguments),
         iterations=iterations,
         modality=modality,
         spacing_mm=spacing_mm,
         device=device,
         seed=seed,
     )
-    Console().print(
+    console = Console()
+    if method.value == AUTO:
+        console.print(result["method_reason"], highlight=False)
+    console.print(
         f"adapted by {result['method']} to {len(result['support'])} scans in {result['adaptation_s']:.0f} s: {output}"
     )
     write_result(result, json_file)
@@ -62,6 +69,7 @@ def run_adaptation(
     *,
     names: list[str] | None = None,
     method: str = "decoder",
+    method_arguments: Mapping[str, Any] | None = None,
     iterations: int | None = None,
     modality: str = "auto",
     spacing_mm: float | None = None,
@@ -85,6 +93,7 @@ def run_adaptation(
         "organs": organs,
         "cases": names,
         "method": method,
+        "method_arguments": dict(method_arguments or {}),
         "modality": modality,
         "spacing_mm": spacing_mm,
         "device": start(device, seed),

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.pretty import Pretty
 
-from medfm3d.adaptation import ADAPTERS
+from medfm3d.adaptation import METHODS
 from medfm3d.cli.options import Device, JsonFile, Seed, start, write_result
 from medfm3d.encoders import ENCODERS
 from medfm3d.inference import read_card
@@ -43,7 +43,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())],
         "encoders": list(ENCODERS),
-        "methods": list(ADAPTERS),
+        "methods": list(METHODS),
     }
 
 

@@ -45,6 +45,29 @@ def parse_organs(text: str) -> dict[str, int]:
     return organs
 
 
+def parse_arguments(text: str | None) -> dict[str, Any]:
+    """Return a method's arguments from NAME=VALUE,...: numbers, true and false as such, all else as text.
+
+    Raises:
+        ValueError: if the text has another form, or a name comes twice.
+    """
+    arguments: dict[str, Any] = {}
+    for part in text.split(",") if text else ():
+        name, separator, value = (piece.strip() for piece in part.partition("="))
+        if not separator or not name.isidentifier() or not value or name in arguments:
+            raise ValueError(f"--method-arguments {text!r}: expected NAME=VALUE,... such as rank=4,alpha=8, each once")
+        try:
+            arguments[name] = json.loads(value)
+        except json.JSONDecodeError:
+            arguments[name] = value
+    return arguments
+
+
+def parse_names(text: str | None) -> list[str]:
+    """Return names from a,b,...; none from None."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
 def write_result(result: dict[str, Any], file: Path | None) -> None:
     """Write a sub-command's result for scripts, where one was asked for."""
     if file is None:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from medfm3d import __version__
-from medfm3d.adaptation import AdaptationPlan, read_support
+from medfm3d.adaptation import STATISTICS_KEY, AdaptationPlan, read_support
 from medfm3d.cohorts import Case
 from medfm3d.encoders import read_header
-from medfm3d.priors import ComponentsPrior, PriorSet, VolumePrior
+from medfm3d.priors import PRIORS, PriorSet, create_priors
 
 PRIORS_FILE = "models/priors.json"
 CARD_FILE = "models/segmenter.json"
@@ -44,12 +44,16 @@ def write_bundle(
     plan: AdaptationPlan,
     method: str,
     method_arguments: Mapping[str, Any],
+    method_reason: str,
     support: Sequence[Case],
     seed: int,
     encoder: str,
     encoder_weights: str | Path,
     decoder_weights: str | Path | None,
     iterations: int,
+    priors: Sequence[str] = tuple(PRIORS),
+    training_priors: Sequence[str] = (),
+    boxed: bool = False,
 ) -> Path:
     """Complete the bundle whose trained `models/model.pt` lies in the staging folder, and move it to its place.
 
@@ -65,12 +69,16 @@ def write_bundle(
         plan: the adaptation plan.
         method: name of the adaptation method.
         method_arguments: its arguments.
+        method_reason: why it was taken, in words.
         support: the support cases.
         seed: of the adaptation.
         encoder: name of the encoder.
         encoder_weights: pretrained weights that adaptation started from.
         decoder_weights: pretrained decoder weights, if any.
         iterations: optimiser steps taken.
+        priors: names of the organ priors that are fitted and stored.
+        training_priors: names of those that were constraints in training.
+        boxed: whether it was trained inside the organs' box; inference then starts out boxed too.
 
     Returns:
         The bundle's folder.
@@ -96,17 +104,20 @@ def write_bundle(
         "plan": plan.to_json(),
         "method": method,
         "method_arguments": dict(method_arguments),
+        "method_reason": method_reason,
         "iterations": iterations,
+        "priors": list(priors),
+        "training_priors": list(training_priors),
+        "boxed": boxed,
         "seed": seed,
         "support": [case.name for case in support],
         "encoder": encoder,
         "decoder_pretrained": decoder_weights is not None,
-        "encoder_provenance": read_header(encoder_weights)["provenance"],
+        "encoder_provenance": _readable(read_header(encoder_weights)["provenance"]),
     }
     _write_json(staging / CARD_FILE, card)
-    labels = [label for _, label in read_support(support, plan.organs)]
-    priors = PriorSet([VolumePrior(), ComponentsPrior()]).fit(labels, plan.organs)
-    priors.save(staging / PRIORS_FILE)
+    images, labels = zip(*read_support(support, plan.organs), strict=True)
+    PriorSet(create_priors(priors, plan.modality)).fit(labels, plan.organs, images).save(staging / PRIORS_FILE)
     _fill_in_configs(staging / "configs", card)
     _write_readme(staging / "docs" / "README.md", card)
     if output.is_dir():
@@ -119,6 +130,7 @@ def _fill_in_configs(configs: Path, card: Mapping[str, Any]) -> None:
     plan = {"_target_": "medfm3d.adaptation.AdaptationPlan", **card["plan"]}
     inference = _read_json(configs / "inference.json")
     inference["plan"] = plan
+    inference["boxed"] = card["boxed"]
     inference["network_def"] |= {
         "encoder": card["encoder"],
         "adapter": card["method"],
@@ -133,7 +145,16 @@ def _fill_in_configs(configs: Path, card: Mapping[str, Any]) -> None:
         "organs": card["plan"]["organs"],
         "method": card["method"],
         "method_arguments": card["method_arguments"],
+        "choice": {
+            "_target_": "medfm3d.adaptation.MethodChoice",
+            "method": "@method",
+            "arguments": "@method_arguments",
+            "reason": card["method_reason"],
+        },
         "encoder": card["encoder"],
+        "priors": card["priors"],
+        "training_priors": card["training_priors"],
+        "boxed": card["boxed"],
         "iterations": card["iterations"],
         "seed": card["seed"],
         "ckpt_dir": "$@bundle_root + '/models'",  # trained again, by MONAI Label say, the bundle keeps its place
@@ -192,6 +213,11 @@ Scans are brought to {" x ".join(f"{size:g}" for size in plan["spacing_mm"])} mm
 A config's `$` expressions are Python code: run bundles from people you trust. Not for clinical use.
 """
     path.write_text(text, encoding="utf-8")
+
+
+def _readable(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what is for programs alone: 50 kB of numbers, which stay in the weights file beside the card."""
+    return {key: value for key, value in provenance.items() if key != STATISTICS_KEY}
 
 
 def _copy(source: Path, target: Path) -> None:

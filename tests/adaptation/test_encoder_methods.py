@@ -143,7 +143,10 @@ def test_low_rank_layers_are_those_that_were_asked_for(tiny_segmenter: Build) ->
     attention = {f"attn.{layer}" for layer in ("q_proj", "k_proj", "v_proj", "proj")}
     mlp = {f"mlp.{layer}" for layer in ("fc1_g", "fc1_x", "fc2")}
     assert wrapped() == attention | mlp
-    assert wrapped(parts=["attn"]) == attention and wrapped(parts=["mlp"]) == mlp
+    assert wrapped(parts=["attn"]) == attention and wrapped(parts="mlp") == mlp
+    assert wrapped(parts="attn+mlp") == wrapped()
+    with pytest.raises(ValueError, match="parts must be of attn, mlp"):
+        create_adapter("lora", parts="attention")
     layer = tiny_segmenter("lora", rank=3, alpha=6).encoder.eva.blocks[0].attn.q_proj
     assert layer.lora_A["default"].weight.shape == (3, 48) and layer.scaling["default"] == 2
 

@@ -1,6 +1,7 @@
 """Bundles of methods that insert into the encoder, of the policy, and with refinement on each scan."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,9 @@ def test_a_bundle_with_insertions_is_built_from_names_and_keeps_the_pretrained_e
     assert all(torch.allclose(fresh.encoder.state_dict()[key], state[key], atol=0.1) for key in magnitudes)
 
 
-def test_it_segments_exports_and_trains_on(dora_bundle: Path, small_cohort: Path, tmp_path: Path, monai_bundle) -> None:
+def test_it_segments_with_refinement_and_exports(
+    dora_bundle: Path, small_cohort: Path, tmp_path: Path, monai_bundle
+) -> None:
     masks = tmp_path / "masks"
     scan = small_cohort / "imagesTr" / "case_1.nii.gz"
     values = {"datalist": [str(scan)], "output_dir": str(masks), "device": "cpu", "transductive": True}
@@ -81,6 +84,20 @@ def test_it_segments_exports_and_trains_on(dora_bundle: Path, small_cohort: Path
     with torch.no_grad():
         exported, ours = torch.jit.load(str(tmp_path / "model.ts"))(x), network.eval()(x)
     assert (exported - ours).abs().max() < 0.1 * ours.abs().max()  # exported in bfloat16 where the machine has it
+
+
+def test_it_trains_on_as_monai_label_has_it(dora_bundle: Path, small_cohort: Path, tmp_path: Path) -> None:
+    """With data of its own and no cohort folder, by the bundle's own train config; the architecture stays."""
+    bundle = shutil.copytree(dora_bundle, tmp_path / "bundle")
+    before = state_of(bundle)
+    data = [{part: str(small_cohort / f"{part}sTr" / "case_3.nii.gz") for part in ("image", "label")}]
+    values = {"train#dataset#data": data, "train#trainer#max_epochs": 1, "device": "cpu", "dataset_dir": "nowhere"}
+    run_workflow(bundle, "train", {**values, "iterations": 2})
+    after = state_of(bundle)
+    assert after.keys() == before.keys()
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    inside = {key for key in changed if key.startswith("encoder.")}
+    assert inside and all("lora" in key for key in inside)
 
 
 def test_auto_leaves_its_choice_and_its_reason_in_the_bundle(
