@@ -50,7 +50,7 @@ def contact(probabilities: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
             before = [slice(None)] * 4
             after = [slice(None)] * 4
             before[axis], after[axis] = low, high
-            faces = p[before] * q[after] + p[after] * q[before]
+            faces = p[tuple(before)] * q[tuple(after)] + p[tuple(after)] * q[tuple(before)]
             shared = shared + faces.flatten(1).sum(dim=1)
         surface = torch.minimum(sizes[:, one], sizes[:, other]).detach().clamp(min=1) ** (2 / 3)
         total = total + (shared / surface).mean()
@@ -107,15 +107,15 @@ def unlikely_volume(
 
 
 def loose_pieces(probabilities: Tensor, outlines: Tensor, channels: Sequence[int]) -> Tensor:
-    """Components: the probability that hangs together with the organ's outline by no path of voxels as probable.
+    """Components: the probability outside an organ's outline that no path of voxels as probable joins to it.
 
     What a flood from within the outline reaches, rising nowhere above the probability itself, is grey-scale
     reconstruction (Vincent, IEEE TIP 1993) by max-pooling, so gradients pass; what it does not reach is a piece apart.
     """
-    p = probabilities[:, list(channels)]
-    seeds = p * outlines[:, list(channels)]
-    shown = outlines[:, list(channels)].flatten(2).amax(dim=2)[:, :, None, None, None]
-    return ((p - _flooded(seeds, p)) * shown).sum() / (shown.sum() * p[0, 0].numel()).clamp(min=1)
+    p, own = probabilities[:, list(channels)], outlines[:, list(channels)]
+    shown = own.flatten(2).amax(dim=2)[:, :, None, None, None]
+    loose = (p - _flooded(p * own, p)) * (1 - own) * shown
+    return loose.sum() / (shown.sum() * p[0, 0].numel()).clamp(min=1)
 
 
 def soft_cavities(probabilities: Tensor, channels: Sequence[int]) -> Tensor:

@@ -61,7 +61,7 @@ class LocateOrgansd(MapTransform):
             tensor.meta[FRAME_KEY] = json.dumps(frame.to_json())
             if self.priors_file is not None:
                 prior = self._location_prior()
-                boxes = {organ: prior.box(organ, frame, self.margin_mm) for organ in self.organs}
+                boxes = prior.boxes(self.organs, frame, self.margin_mm)
                 if None in boxes.values():
                     name = tensor.meta.get("filename_or_obj", "scan")
                     message = (

@@ -21,6 +21,7 @@ THUMBNAIL_MM = 12.0
 # development scans of head-and-neck CT, shoulders cut off, none is above 0.12; MR crops of the hippocampus are above
 # 0.33.
 FILLS_SCAN = 0.25
+LEAST_BODY = 0.05  # share of a scan's voxels: what is smaller is a bright organ in a crop, not a body in air
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +85,8 @@ class BodyFrame:
 def find_body(image: Volume, modality: str = "auto") -> BodyFrame:
     """Find the body in a scan with intensities as stored: Hounsfield units for CT.
 
-    The body is the largest component above -300 HU (MR: above Otsu's threshold), its holes filled slice by slice.
+    The body is the largest component above -300 HU (MR: above Otsu's threshold), its holes filled slice by slice. Where
+    that fills the scan, or is next to nothing of it, no outline of a body is in sight, and the frame is the scan's box.
 
     Args:
         image: the scan, in any orientation.
@@ -97,7 +99,7 @@ def find_body(image: Volume, modality: str = "auto") -> BodyFrame:
     box = _box_mm(image.affine, np.zeros(3), np.array(image.shape))
     small = _shrunk(image)
     mask, grey = _outlined(small.array, modality)
-    if not mask.any() or _lateral_share(mask) > FILLS_SCAN:
+    if mask.mean() < LEAST_BODY or _lateral_share(mask) > FILLS_SCAN:
         return BodyFrame("scan", *box, float((box[0][0] + box[1][0]) / 2))
     inside = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     low, high = np.array([span[0] for span in inside]), np.array([span[-1] + 1 for span in inside])
@@ -161,7 +163,7 @@ def _thumbnail(mask: np.ndarray, grey: np.ndarray, affine: np.ndarray, body: tup
     within = gaussian_filter(mask.astype(np.float32), blur, truncate=2)
     shade = gaussian_filter(np.where(mask, grey, 0).astype(np.float32), blur, truncate=2) / np.maximum(within, 1e-3)
     low, high = body
-    sides = np.ceil((high - low) / THUMBNAIL_MM).astype(int).clip(min=1)
+    sides = np.ceil((high - low) / THUMBNAIL_MM - 1e-3).astype(int).clip(min=1)
     origin = (low + high) / 2 - (sides - 1) / 2 * THUMBNAIL_MM
     grid = Volume(np.zeros(tuple(sides), dtype=np.uint8), _axis_aligned(origin, THUMBNAIL_MM))
     covered, shade = (resample_to(Volume(array, affine), grid).array for array in (within, shade))

@@ -62,7 +62,7 @@ def check_prior(
             f"{prior.name}: must say the same after a trip through JSON"
         )
         _check_offsets(prior, again, label, organs, image)
-    assert all(not np.isnan(prior.log_prior(organ, 1.0)) for organ in organs), f"{prior.name}: log prior is NaN"
+    assert all(not np.isnan(prior.log_prior(organ, 1.0)) for organ in prior.organs_), f"{prior.name}: NaN"
 
 
 def _check_offsets(prior: Prior, again: Prior, label: Volume, organs: Mapping[str, int], image: Volume | None) -> None:

@@ -124,22 +124,29 @@ class LocationPrior(Prior):
         return {organ: self._log_density(organ, alignments, grid) for organ in known}
 
     def box(self, organ: str, frame: BodyFrame, margin_mm: float = 0.0) -> OrganBox | None:
-        """Return the box in which an organ can lie in a scan, or None if the scan cannot be aligned.
+        """Return the box in which an organ can lie in a scan; see `boxes`."""
+        return self.boxes([organ], frame, margin_mm)[organ]
+
+    def boxes(self, organs: Sequence[str], frame: BodyFrame, margin_mm: float = 0.0) -> dict[str, OrganBox | None]:
+        """Return the boxes in which organs can lie in a scan, or None for each if the scan cannot be aligned.
 
         Args:
-            organ: name.
+            organs: names.
             frame: of the scan, from `find_body`.
             margin_mm: added at every face.
         """
-        learnt = self._learnt(organ)
+        self._check_fitted()
         alignments = align(frame, self.frames_)
-        pieces = _in_query(learnt, alignments)
-        if not pieces:
-            return None
-        grid = _common_grid(pieces, _cell_mm(frame))
-        likely = self._log_density(organ, alignments, grid) > BOX_LOG_DENSITY
-        box = box_of_voxels(likely, grid.affine)
-        return box and box.grown(margin_mm)
+        found: dict[str, OrganBox | None] = {}
+        for organ in organs:
+            pieces = _in_query(self._learnt(organ), alignments)
+            found[organ] = None
+            if pieces:
+                grid = _common_grid(pieces, _cell_mm(frame))
+                likely = self._log_density(organ, alignments, grid) > BOX_LOG_DENSITY
+                box = box_of_voxels(likely, grid.affine)
+                found[organ] = box and box.grown(margin_mm)
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Return the frames of the support scans, and each organ's places and spread."""

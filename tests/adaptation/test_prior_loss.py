@@ -41,7 +41,7 @@ def gradient(penalty, probabilities: Tensor) -> tuple[float, Tensor]:
     probabilities = probabilities.clone().requires_grad_(True)
     value = penalty(probabilities)
     (slope,) = torch.autograd.grad(value, probabilities)
-    return float(value), slope
+    return value.item(), slope
 
 
 def test_location_takes_mass_that_is_far_and_leaves_mass_that_is_near() -> None:
@@ -117,12 +117,12 @@ def test_with_priors_a_step_removes_what_they_forbid(small_cohort: Path) -> None
     expected = base(logits, target) + 0.5 * sum(penalties.values())
     assert loss(logits, target).item() == pytest.approx(expected.item(), rel=1e-5)
     optimizer = torch.optim.SGD([logits], lr=50.0)
-    first = float(sum(penalties.values()))
+    first = sum(penalties.values()).item()
     for _ in range(5):
         optimizer.zero_grad()
         loss(logits, target).backward()
         optimizer.step()
-    assert float(sum(loss.penalties(logits, target).values())) < first
+    assert sum(loss.penalties(logits, target).values()).item() < first
     with pytest.raises(ValueError, match="unknown priors"):
         with_training_priors(base, ["magic"], data, plan)
 

@@ -40,7 +40,9 @@ def test_the_frame_is_the_same_in_any_orientation(body, orientation: str) -> Non
     image, _ = body(0)
     frame, turned = find_body(image, "CT"), find_body(reorient(image, orientation), "CT")
     np.testing.assert_allclose(turned.low_mm, frame.low_mm, atol=1e-4)
-    np.testing.assert_array_equal(turned.thumbnail.array, frame.thumbnail.array)
+    assert turned.thumbnail.array.shape == frame.thumbnail.array.shape
+    differing = np.abs(turned.thumbnail.array.astype(int) - frame.thumbnail.array) > 2  # places are rounded otherwise
+    assert differing.mean() < 0.005
 
 
 def test_a_crop_that_the_body_fills_has_nothing_but_its_own_box(body) -> None:
@@ -50,6 +52,13 @@ def test_a_crop_that_the_body_fills_has_nothing_but_its_own_box(body) -> None:
     assert frame.kind == "scan" and frame.thumbnail is None
     np.testing.assert_allclose(frame.size_mm, [48, 48, 60])
     np.testing.assert_allclose(frame.to_normalised(frame.high_mm), 1)
+
+
+def test_a_bright_organ_in_a_crop_is_no_body() -> None:
+    rng = np.random.default_rng(0)
+    array = rng.normal(300, 10, (30, 30, 30))
+    array[10:17, 10:17, 10:17] += 200
+    assert find_body(Volume(array, np.eye(4)), "MR").kind == "scan"
 
 
 def test_bodies_cut_at_different_heights_are_laid_onto_each_other(body) -> None:
@@ -62,13 +71,17 @@ def test_bodies_cut_at_different_heights_are_laid_onto_each_other(body) -> None:
         np.testing.assert_allclose(alignment.to_support(place), centre_mm(whole[1], 7))
 
 
-def test_the_more_similar_support_scan_counts_more_and_another_part_of_the_body_not_at_all(body) -> None:
-    query = find_body(body(0)[0], "CT")
-    stretched = body(5)[0]
-    stretched = Volume(stretched.array[:, :, ::-1].copy(), stretched.affine)
-    alike, upside_down = align(query, [find_body(body(6)[0], "CT"), find_body(stretched, "CT")])
-    assert alike.weight > 0.8 and (upside_down is None or upside_down.weight < 0.2)
-    crop = find_body(Volume(body(0)[0].array[24:36, 14:26, 28:40], np.eye(4)), "CT")
+def test_the_more_similar_support_scan_counts_more_and_one_without_features_not_at_all(body) -> None:
+    image, _ = body(0)
+    query = find_body(image, "CT")
+    rng = np.random.default_rng(0)
+    patchy = np.where(image.array > -300, image.array + 300 * np.sin(np.indices(image.shape) / 4).prod(axis=0), -1000)
+    middle = np.reshape([30, 20, 30], (3, 1, 1, 1)) + rng.uniform(-1, 1)
+    ball = np.where(((np.indices(image.shape) - middle) ** 2).sum(axis=0) < 150, 40, -1000)
+    supports = [find_body(Volume(array, image.affine), "CT") for array in (body(6)[0].array, patchy, ball)]
+    alike, unlike, featureless = align(query, supports)
+    assert alike.weight > 0.9 and alike.weight + unlike.weight == pytest.approx(1) and featureless is None
+    crop = find_body(Volume(image.array[24:36, 14:26, 28:40], np.eye(4)), "CT")
     assert align(query, [crop]) == [None] and align(crop, [query]) == [None]
 
 
