@@ -5,17 +5,17 @@ docs/benchmark_fewshot.md for what is measured and what the columns of the table
 """
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
 from fewshot_benchmark.figure import draw_figure
 from fewshot_benchmark.job import PEERS, Job, parse_method
+from fewshot_benchmark.methods import METHODS
 from fewshot_benchmark.results import read_result, read_results
 from fewshot_benchmark.scheduler import run_all, split_cores
 from fewshot_benchmark.selection import select_cases
 from fewshot_benchmark.table import write_tables
-
-from medfm3d.adaptation import ADAPTERS
 
 
 def main() -> None:
@@ -69,14 +69,14 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("--budget-s: say how many CPU seconds a peer may take")
     if unknown := [peer for peer in arguments.peers if peer not in PEERS]:
         parser.error(f"--peers: no peer {', '.join(unknown)}; there are {', '.join(PEERS)}")
-    if unknown := [name for text in arguments.methods if (name := parse_method(text)[0]) not in ADAPTERS]:
-        parser.error(f"--methods: no method {', '.join(unknown)}; there are {', '.join(ADAPTERS)}")
+    if unknown := [name for text in arguments.methods if (name := parse_method(text)[0]) not in METHODS]:
+        parser.error(f"--methods: no method {', '.join(unknown)}; there are {', '.join(METHODS)}")
     return arguments
 
 
 def names(text: str) -> list[str]:
-    """Return the parts of a,b,c."""
-    return [part.strip() for part in text.split(",") if part.strip()]
+    """Return the parts of a,b,c; commas within brackets, as in a:key=[1,2], part nothing."""
+    return [part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip()]
 
 
 def numbers(text: str) -> list[int]:

@@ -6,9 +6,12 @@ from typing import Any, Protocol
 
 from fewshot_benchmark.job import PEERS, Job
 from fewshot_benchmark.selection import Selection
-from medfm3d.adaptation import ADAPTERS, plan_adaptation
+from medfm3d.adaptation import plan_adaptation
+from medfm3d.cli.adapt import Method as AdaptMethod
 from medfm3d.cohorts import Case
 from medfm3d.volumes import read_volume, reorient
+
+METHODS = tuple(method.value for method in AdaptMethod)  # those of `medfm3d adapt`, its policy "auto" included
 
 
 class Method(Protocol):
@@ -28,8 +31,8 @@ def create_method(job: Job, selection: Selection, folder: Path) -> Method:
         ValueError: if there is no such method, or a peer has no budget.
     """
     if not job.is_peer:
-        if job.method not in ADAPTERS:
-            raise ValueError(f"no method {job.method!r}: medfm3d has {', '.join(ADAPTERS)}; peers: {', '.join(PEERS)}")
+        if job.method not in METHODS:
+            raise ValueError(f"no method {job.method!r}: medfm3d has {', '.join(METHODS)}; peers: {', '.join(PEERS)}")
         from fewshot_benchmark.medfm3d_method import Medfm3dMethod
 
         return Medfm3dMethod(folder, job, selection)
