@@ -111,7 +111,12 @@ def adapted(folder: Path, said: str) -> None:
 
 def segmented(folder: Path, said: str) -> None:
     for name in NAMES:
-        check_same_grid(read_volume(folder / "scans" / f"{name}.nii.gz"), read_label(folder / f"masks/{name}.nii.gz"))
+        scan = read_volume(folder / "scans" / f"{name}.nii.gz")
+        check_same_grid(scan, read_label(folder / f"masks/{name}.nii.gz"))
+        if (folder / "masks_with_priors").is_dir():  # the second of the README's commands of this name
+            check_same_grid(scan, read_label(folder / f"masks_with_priors/{name}.nii.gz"))
+            changes = folder / "masks_with_priors" / f"{name}_log_priors.json"
+            assert isinstance(json.loads(changes.read_text()), list)
 
 
 def evaluated(folder: Path, said: str) -> None:

@@ -71,7 +71,7 @@ class BoxedInferer(Inferer):
         # Inferers read and write metadata: what they need is there, and what they note is kept.
         part = MetaTensor(part).copy_meta_from(inputs)
         said = self.inferer(part, network, *args, **kwargs)
-        inputs.meta.update({key: value for key, value in part.meta.items() if key not in inputs.meta})
+        inputs.meta.update(part.meta)
         return said.as_tensor() if isinstance(said, MetaTensor) else said
 
     def _region(self, boxes: dict[str, Any], affine: np.ndarray, sides: Sequence[int]) -> Region:

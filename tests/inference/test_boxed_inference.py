@@ -68,6 +68,7 @@ class Counting(Inferer):
 
     def __call__(self, inputs, network, *args, **kwargs):
         self.shapes.append(tuple(inputs.shape[2:]))
+        inputs.meta["noted"] = len(self.shapes)
         return network(inputs)
 
 
@@ -109,6 +110,7 @@ def test_a_box_that_cuts_an_organ_grows_until_it_does_not() -> None:
     scan = with_boxes(image, boxes)
     logits = BoxedInferer(inner, (4, 4, 4), growth=8)(scan, bright)
     assert torch.equal(logits.argmax(dim=1)[0].as_tensor(), (image[0, 0] > 100).long())
+    assert scan.meta["noted"] == 4  # what the inferer notes of the last run is kept
     assert len(inner.shapes) == 4 and inner.shapes[-1][0] < 60 and {shape[1] for shape in inner.shapes} == {12}
     # What touches the scan's own faces has nowhere to go on.
     image[0, 0, :, 8:12, 8:12] = 200
