@@ -101,6 +101,7 @@ def write_report(
     label_paths = None if labels is None else list_cases(labels)
     context["pictures"] = _pictures(chosen, masks, list_cases(images), label_paths, organs)
     context["made_from"] = _made_from(predictions, images, labels)
+    context["method_reason"] = provenance and provenance.get("method_reason")
     context["provenance"] = provenance and json.dumps(provenance, indent=2, default=str, ensure_ascii=False)
     return _write(Path(output), _environment().get_template("report.html").render(context))
 
