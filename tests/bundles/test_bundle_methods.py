@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from monai.bundle import ckpt_export
 
 from medfm3d.adaptation import METHODS
 from medfm3d.encoders import load_encoder, read_header
@@ -54,9 +55,7 @@ def test_a_bundle_with_insertions_is_built_from_names_and_keeps_the_pretrained_e
     assert all(torch.allclose(fresh.encoder.state_dict()[key], state[key], atol=0.1) for key in magnitudes)
 
 
-def test_it_segments_with_refinement_and_exports(
-    dora_bundle: Path, small_cohort: Path, tmp_path: Path, monai_bundle
-) -> None:
+def test_it_segments_with_refinement_and_exports(dora_bundle: Path, small_cohort: Path, tmp_path: Path) -> None:
     masks = tmp_path / "masks"
     scan = small_cohort / "imagesTr" / "case_1.nii.gz"
     values = {"datalist": [str(scan)], "output_dir": str(masks), "device": "cpu", "transductive": True}
@@ -65,14 +64,12 @@ def test_it_segments_with_refinement_and_exports(
     (said,) = list_refinements(masks, [scan])
     assert [organ["organ"] for organ in said["organs"]] == ["cube", "ball"] and said["case"] == "case_1"
 
-    monai_bundle(
-        "ckpt_export",
-        tmp_path,
+    ckpt_export(
         net_id="network_def",
-        filepath=tmp_path / "model.ts",
-        ckpt_file=dora_bundle / "models" / "model.pt",
-        meta_file=dora_bundle / "configs" / "metadata.json",
-        config_file=dora_bundle / "configs" / "inference.json",
+        filepath=str(tmp_path / "model.ts"),
+        ckpt_file=str(dora_bundle / "models" / "model.pt"),
+        meta_file=str(dora_bundle / "configs" / "metadata.json"),
+        config_file=str(dora_bundle / "configs" / "inference.json"),
         use_trace=True,
         input_shape=[1, 1, 32, 40, 32],
     )
