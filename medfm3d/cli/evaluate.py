@@ -10,8 +10,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from medfm3d.cli.options import Device, JsonFile, Organs, Seed, parse_organs, start, write_result
-from medfm3d.evaluation import METRICS, Evaluation, MetricSummary, evaluate_folder, list_predictions, write_report
-from medfm3d.inference import list_changes, list_remarks, read_card
+from medfm3d.evaluation import (
+    METRICS,
+    Evaluation,
+    MetricSummary,
+    evaluate_folder,
+    list_cases,
+    list_predictions,
+    rank_cases,
+    write_report,
+)
+from medfm3d.inference import list_changes, list_log_priors, list_quality, list_remarks, read_card
 
 Predictions = Annotated[Path, typer.Option(help="Folder of masks.")]
 
@@ -89,10 +98,13 @@ def run_report(
 
     Returns:
         `report`, the file; `remarks`, the priors' surprises; `changes`, what they took away from the masks, where
-        they were allowed to; and `summary`, the evaluation, where there is one.
+        they were allowed to; `annotate_next`, the cases by predicted Dice, lowest first; and `summary`, the evaluation,
+        where there is one.
     """
-    changes = list_changes(predictions)
-    remarks = None if bundle is None else list_remarks(bundle, list(list_predictions(predictions).values()))
+    changes, quality = list_changes(predictions), list_quality(predictions)
+    masks, scans = list_predictions(predictions), list_cases(images)
+    seen = [scans.get(case) for case in masks]
+    remarks = None if bundle is None else list_remarks(bundle, list(masks.values()), seen)
     path = write_report(
         output,
         evaluation=evaluation,
@@ -102,10 +114,14 @@ def run_report(
         organs=organs,
         remarks=remarks,
         changes=changes,
+        log_priors=list_log_priors(predictions),
+        quality=quality,
         title=f"Segmentation of {', '.join(organs)}",
         provenance=None if bundle is None else read_card(bundle),
     )
     result: dict[str, Any] = {"report": str(path), "remarks": remarks or [], "changes": changes or []}
+    ranked = rank_cases(quality, list(list_predictions(predictions)), list(organs))
+    result["annotate_next"] = [one.case for one in ranked]
     if evaluation is not None:
         result["summary"] = evaluation.to_json()
     return result

@@ -31,16 +31,15 @@ def list_cases(folder: str | Path) -> dict[str, Path]:
 
 
 def list_predictions(folder: str | Path) -> dict[str, Path]:
-    """Return the masks of a folder by case name; an organ's probability that lies beside its mask is left out.
+    """Return the masks of a folder by case name; probabilities and uncertainty that lie beside a mask are left out.
 
     Raises:
         VolumeError: as `list_cases`.
     """
     cases = list_cases(folder)
     stems = tuple(f"{output_name(path)}_" for path in cases.values())
-    return {
-        name: path for name, path in cases.items() if not (name.endswith("_probability") and name.startswith(stems))
-    }
+    beside = ("_probability", "_uncertainty")
+    return {name: path for name, path in cases.items() if not (name.endswith(beside) and name.startswith(stems))}
 
 
 def pair_cases(predictions: dict[str, Path], labels: dict[str, Path]) -> tuple[list[str], list[str]]:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from medfm3d.evaluation.evaluation import Evaluation
 from medfm3d.evaluation.palette import organ_colours
+from medfm3d.evaluation.predicted_quality import CaseQuality
 from medfm3d.evaluation.summary import METRICS
 
 TEXT = "#010203"  # stands for the page's text colour until the SVG is written
@@ -78,6 +79,23 @@ def plot_predicted_volumes(volumes_ml: Mapping[str, Mapping[str, float]], organs
         _dots(axes, {organ: [volumes[organ] for volumes in volumes_ml.values()] for organ in organs}, "Volume (mL)")
         axes.set_ylim(bottom=0)
         return _svg(figure, "predicted-volumes")
+
+
+def plot_predicted_dice(ranked: Sequence[CaseQuality], organs: Sequence[str]) -> str:
+    """Return a plot of true against predicted Dice, a dot per case and organ; on the dashed line both are equal."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.5, 5), layout="constrained")
+        axes = figure.subplots()
+        for organ, colour in organ_colours(organs).items():
+            pairs = [(one.predicted[organ], one.true[organ]) for one in ranked if organ in one.true]
+            if pairs:
+                style = {"color": colour, "s": 28, "label": organ, "edgecolors": TEXT, "linewidths": 0.4}
+                axes.scatter(*zip(*pairs, strict=True), **style)
+        axes.axline((0, 0), slope=1, color=TEXT, linewidth=0.8, linestyle="--")
+        axes.set(xlabel="Predicted Dice", ylabel="True Dice", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+        for text in axes.legend(frameon=False).get_texts():
+            text.set_parse_math(False)
+        return _svg(figure, "predicted-dice")
 
 
 def _dots(axes: Axes, columns: Mapping[str, Sequence[float | None]], title: str) -> None:

@@ -17,7 +17,8 @@ from medfm3d.evaluation.evaluation import Evaluation
 from medfm3d.evaluation.overlays import overlay_png
 from medfm3d.evaluation.pairing import list_cases, list_predictions
 from medfm3d.evaluation.palette import organ_colours
-from medfm3d.evaluation.plots import plot_metrics, plot_predicted_volumes, plot_volumes
+from medfm3d.evaluation.plots import plot_metrics, plot_predicted_dice, plot_predicted_volumes, plot_volumes
+from medfm3d.evaluation.predicted_quality import compare_prediction, rank_cases
 from medfm3d.evaluation.summary import METRICS
 from medfm3d.volumes import VolumeError, read_label, read_volume
 
@@ -36,6 +37,8 @@ def write_report(
     remarks: Sequence[Mapping[str, Any]] | None,
     title: str,
     changes: Sequence[Mapping[str, Any]] | None = None,
+    log_priors: Sequence[Mapping[str, Any]] | None = None,
+    quality: Sequence[Mapping[str, Any]] = (),
     provenance: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a report on a folder of masks as one HTML file.
@@ -54,6 +57,9 @@ def write_report(
         title: heading of the page.
         changes: pieces that priors took away from the masks: case, organ, voxels, volume_ml and centre_mm each; None if
             priors changed nothing because they were not allowed to.
+        log_priors: what priors turned by what they added to logits: case, prior, organ, gained and lost (voxels of the
+            network's grid) and gained_ml and lost_ml each; None if they added nothing.
+        quality: what was foretold of the masks: case and predicted_dice by organ each, as `list_quality` gives.
         provenance: where the masks come from, shown as it is.
 
     Raises:
@@ -68,6 +74,7 @@ def write_report(
         "colours": organ_colours(list(organs)),
         "remarks": remarks,
         "changes": changes,
+        "log_priors": log_priors,
         "evaluation": evaluation,
         "metrics": METRICS,
         "digits": DIGITS,
@@ -98,6 +105,10 @@ def write_report(
             ],
         }
         context["notes"] = {case: f"mean Dice {dice[case]:.3f}" for case in chosen}
+    ranked = rank_cases(quality, list(masks), list(organs), evaluation)
+    context |= {"ranked": ranked, "agreement": compare_prediction(ranked)}
+    if context["agreement"].n:
+        context["plots"].append(("Predicted and true Dice", _inline(plot_predicted_dice(ranked, list(organs)))))
     label_paths = None if labels is None else list_cases(labels)
     context["pictures"] = _pictures(chosen, masks, list_cases(images), label_paths, organs)
     context["made_from"] = _made_from(predictions, images, labels)

@@ -1,5 +1,6 @@
 """Inference: adapted bundles written, opened and run over scans."""
 
+from medfm3d.inference.augmented_inferer import AugmentedInferer
 from medfm3d.inference.boxed_inferer import BoxedInferer
 from medfm3d.inference.bundle_reader import read_card, read_plan, read_priors
 from medfm3d.inference.bundle_writer import BundleError, check_output, staging_folder, write_bundle
@@ -8,35 +9,47 @@ from medfm3d.inference.hausdorff_handler import HausdorffDistanceMm
 from medfm3d.inference.inputs import list_inputs
 from medfm3d.inference.log_priors import AddLogPriorsd, list_log_priors, log_priors_file
 from medfm3d.inference.organ_location import LocateOrgansd, read_boxes, read_frame
+from medfm3d.inference.predicted_dice import DiceModel, PredictedDice, fit_dice_model
 from medfm3d.inference.probabilities import SaveProbabilitiesd
 from medfm3d.inference.remarks import list_remarks
 from medfm3d.inference.transductive_inferer import TransductiveInferer, list_refinements, refinement_file
-from medfm3d.inference.workflow import bundle_template, run_workflow
+from medfm3d.inference.uncertainty import AssessQualityd, list_quality, normalised_entropy, organ_features, quality_file
+from medfm3d.inference.workflow import bundle_template, require_values, run_workflow
 
 __all__ = [
     "AddLogPriorsd",
+    "AssessQualityd",
+    "AugmentedInferer",
     "BoxedInferer",
     "BundleError",
+    "DiceModel",
     "HausdorffDistanceMm",
     "KeepExpectedComponentsd",
     "LocateOrgansd",
+    "PredictedDice",
     "SaveProbabilitiesd",
     "TransductiveInferer",
     "bundle_template",
     "changes_file",
     "check_output",
+    "fit_dice_model",
     "list_changes",
     "list_inputs",
     "list_log_priors",
+    "list_quality",
     "list_refinements",
     "list_remarks",
     "log_priors_file",
+    "normalised_entropy",
+    "organ_features",
+    "quality_file",
     "read_boxes",
     "read_card",
     "read_frame",
     "read_plan",
     "read_priors",
     "refinement_file",
+    "require_values",
     "run_workflow",
     "staging_folder",
     "write_bundle",

@@ -1,5 +1,6 @@
 """Running a bundle's workflow from Python, as `python -m monai.bundle run` does from a shell."""
 
+import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -23,6 +24,15 @@ def bundle_template(name: str) -> Path:
             return place / name
     known = sorted({path.parent.parent.name for place in places for path in place.glob("*/configs/metadata.json")})
     raise BundleError(f"no bundle {name!r}; medfm3d ships {', '.join(known)}")
+
+
+def require_values(bundle: str | Path, workflow: str, names: Sequence[str]) -> None:
+    """Raise BundleError unless a workflow's config has these values: an override of another would change nothing."""
+    config = Path(bundle) / "configs" / f"{workflow}.json"
+    known = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    absent = [name for name in names if name not in known]
+    if absent:
+        raise BundleError(f"{config}: knows no {', '.join(absent)}; adapt again with this version of medfm3d")
 
 
 def run_workflow(bundle: str | Path, workflow: str | Sequence[str], overrides: Mapping[str, Any]) -> ConfigWorkflow:

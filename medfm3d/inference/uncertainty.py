@@ -1,0 +1,173 @@
+"""How sure the network is of each voxel and each organ, and how good that makes its masks."""
+
+import json
+import math
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, SaveImaged
+from scipy.ndimage import binary_dilation, binary_erosion
+from scipy.special import entr
+from scipy.stats import norm
+
+from medfm3d.inference.augmented_inferer import AGREEMENT
+from medfm3d.inference.predicted_dice import PredictedDice
+from medfm3d.priors import PriorSet, VolumePrior, touches_edge
+from medfm3d.volumes import Volume, output_name, write_json, write_volume
+
+QUALITY_SUFFIX = "_quality.json"
+UNCERTAINTY_POSTFIX = "uncertainty"
+# Smaller probabilities of an organ, summed over a scan, tell of the scan's size and not of the organ.
+NOTEWORTHY = 0.01
+
+
+class AssessQualityd(SaveImaged):
+    """Say how good the mask of each organ probably is, and on request how sure the network is of each voxel.
+
+    For each scan NAME a file NAME_quality.json gets the predicted Dice of each organ and the features that it comes
+    from (see `organ_features`); the mask is the most probable channel of each voxel, before any clean-up. The volume
+    NAME_uncertainty holds the entropy of each voxel's probabilities, 0 for certain and 1 for no idea. It is a
+    `SaveImaged` because tools that return the result themselves, MONAI Label among them, drop those.
+
+    Args:
+        keys: entries of shape (1 + organs, D, H, W) on the scan's grid, background first, values in [0, 1].
+        organs: names in channel order.
+        priors_file: the bundle's fitted priors, of which the volume prior is asked.
+        model: the calibrated models; None for features alone.
+        output_dir: folder to write to.
+        output_ext: file type of the uncertainty, such as ".nii.gz".
+        save_uncertainty: whether to write it.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        organs: Sequence[str],
+        priors_file: str | Path,
+        model: PredictedDice | None,
+        output_dir: str | Path,
+        output_ext: str = ".nii.gz",
+        save_uncertainty: bool = False,
+    ) -> None:
+        MapTransform.__init__(self, keys)
+        self.organs = tuple(organs)
+        self.priors_file = Path(priors_file)
+        self.model = model
+        self.output_dir = Path(output_dir)
+        self.output_ext = output_ext
+        self.save_uncertainty = save_uncertainty
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write the files and return the data unchanged; raises ValueError where there are no fitted priors."""
+        result = dict(data)
+        prior = PriorSet.load(self.priors_file).priors.get(VolumePrior.name)
+        for key in self.key_iterator(result):
+            tensor = result[key]
+            scan, affine = tensor.meta["filename_or_obj"], np.asarray(tensor.affine, dtype=np.float64)
+            probabilities = tensor.as_tensor().float().cpu().numpy()
+            channels = torch.from_numpy(probabilities).argmax(dim=0).numpy()
+            agreement = tensor.meta.get(AGREEMENT)
+            features = {}
+            for number, organ in enumerate(self.organs):
+                described = organ_features(probabilities[number + 1], channels == number + 1)
+                described["volume_z"] = volume_z(Volume(channels == number + 1, affine), prior, organ)
+                if agreement is not None:
+                    described["agreement"] = float(agreement[number])
+                features[organ] = described
+            quality: dict[str, Any] = {"case": output_name(scan)}
+            if self.model is not None:
+                quality["predicted_dice"] = {organ: self.model.predict(features[organ]) for organ in self.organs}
+            write_json({**quality, "features": features}, quality_file(self.output_dir, scan))
+            if self.save_uncertainty:
+                name = f"{output_name(scan)}_{UNCERTAINTY_POSTFIX}{self.output_ext}"
+                write_volume(Volume(normalised_entropy(probabilities), affine), self.output_dir / name)
+        return result
+
+
+def normalised_entropy(probabilities: np.ndarray) -> np.ndarray:
+    """Return the entropy of each voxel's probabilities, (C, D, H, W) to (D, H, W), as a part of the largest, log C."""
+    total = np.zeros(probabilities.shape[1:], dtype=np.float32)
+    for channel in probabilities:
+        total += entr(channel)
+    return np.clip(total / math.log(len(probabilities)), 0, 1)
+
+
+def organ_features(probability: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+    """Return what the probability of one organ, (D, H, W), tells of its mask's quality.
+
+    Returns:
+        `voxels` of the mask; `soft_dice`, 2 sum(p m) / (sum p + sum m), which is close to the expected Dice if the
+        probabilities are true (soft Dice confidence of Borges et al., arXiv 2402.10665); `spread`, the entropy of
+        "organ or not" summed over the scan, in bits per voxel of the mask; `edge_entropy`, its mean over the mask's
+        outermost voxels and those that touch it, 0 to 1 (DeVries and Taylor, arXiv 1807.00502, predict Dice from such
+        maps); `thinness`, how many of these voxels there are for each of the mask.
+    """
+    noteworthy = probability >= NOTEWORTHY
+    voxels = int(mask.sum())
+    if not voxels:
+        return {"voxels": 0, "soft_dice": 0.0, "spread": 0.0, "edge_entropy": 0.0, "thinness": 0.0}
+    box = _box(noteworthy | mask)
+    p, inside = np.where(noteworthy[box], probability[box], 0).astype(np.float64), mask[box]
+    entropy = (entr(p) + entr(1 - p)) / math.log(2)
+    padded = np.pad(inside, 1)
+    shell = (binary_dilation(padded) & ~binary_erosion(padded, border_value=0))[1:-1, 1:-1, 1:-1]
+    return {
+        "voxels": voxels,
+        "soft_dice": float(2 * p[inside].sum() / (p.sum() + voxels)),
+        "spread": float(entropy.sum() / voxels),
+        "edge_entropy": float(entropy[shell].mean()),
+        "thinness": float(shell.sum() / voxels),
+    }
+
+
+def volume_z(mask: Volume, prior: VolumePrior | None, organ: str) -> float:
+    """Return how many standard deviations an organ's volume is from what the prior expects.
+
+    0 where that says nothing: the prior does not know the organ, there is no mask, or a small organ is cut by the scan.
+    """
+    voxels = int(mask.array.sum())
+    if prior is None or organ not in prior.organs_ or not voxels:
+        return 0.0
+    cumulative = float(prior.organs_[organ].student.cdf(math.log(voxels * mask.voxel_volume_ml)))
+    z = float(norm.ppf(min(max(cumulative, 1e-6), 1 - 1e-6)))
+    return 0.0 if z < 0 and touches_edge(mask.array) else z
+
+
+def quality_file(output_dir: str | Path, scan: str | Path) -> Path:
+    """Return where `AssessQualityd` writes what it says of the mask of a scan."""
+    return Path(output_dir) / f"{output_name(scan)}{QUALITY_SUFFIX}"
+
+
+def list_quality(folder: str | Path, cases: Collection[str] | None = None) -> list[dict[str, Any]]:
+    """Return what `AssessQualityd` said of the masks of a folder, those that look worst first.
+
+    Args:
+        folder: folder of masks.
+        cases: names of the masks to list; all by default.
+
+    Returns:
+        `case`, `mean_predicted_dice` over organs, `predicted_dice` by organ, and `features` by organ. Files without a
+        prediction are left out.
+    """
+    files = sorted(path for path in Path(folder).glob(f"*{QUALITY_SUFFIX}") if not path.name.startswith("."))
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    listed = [
+        {"case": quality["case"], "mean_predicted_dice": float(np.mean(list(quality["predicted_dice"].values())))}
+        | {key: quality[key] for key in ("predicted_dice", "features")}
+        for quality in found
+        if quality.get("predicted_dice") and (cases is None or quality["case"] in cases)
+    ]
+    return sorted(listed, key=lambda quality: quality["mean_predicted_dice"])
+
+
+def _box(mask: np.ndarray) -> tuple[slice, ...]:
+    """Return the box of a mask and one voxel around it."""
+    box = []
+    for axis in range(mask.ndim):
+        filled = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        box.append(slice(max(int(filled[0]) - 1, 0), int(filled[-1]) + 2))
+    return tuple(box)
