@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from medfm3d.cli.adapt import run_adaptation
+from medfm3d.cli.segment import run_segmentation
 from medfm3d.cohorts import read_cohort
-from medfm3d.inference import read_card, read_priors
+from medfm3d.inference import BundleError, read_card, read_priors
 from medfm3d.priors import PRIORS
 from medfm3d.volumes import read_label
 
@@ -53,6 +54,14 @@ def test_every_prior_has_its_row_and_the_support_set_is_left_out(
         if result["rows"]["location"]["turned_voxels"]:
             continue
         assert (read_label(tmp_path / "location" / name).array == plain).all()
+
+
+def test_priors_that_a_bundle_has_not_are_refused_before_anything_is_run(
+    bundle: Path, small_cohort: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BundleError, match="has no prior colour, only volume"):
+        run_segmentation(bundle, small_cohort, tmp_path / "masks", logit_priors=["volume", "colour"], device="cpu")
+    assert not (tmp_path / "masks").exists()
 
 
 def test_without_cases_it_says_so(bundle: Path, small_cohort: Path, tmp_path: Path, monkeypatch) -> None:
