@@ -30,6 +30,7 @@ def draw_figure(results: Sequence[dict[str, Any]], work: Path) -> list[Path]:
             _draw_method(axes, [row for row in of_cohort if row.method == method], number)
         ks = sorted({row.k for row in of_cohort})
         axes.set_xscale("log")
+        axes.set_xlim(ks[0] / 1.3, ks[-1] * 1.5)
         axes.xaxis.set_major_locator(FixedLocator(ks))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(ScalarFormatter())
