@@ -13,6 +13,11 @@ from medfm3d.encoders import create_encoder
 from medfm3d.segmentation.compute import resolve_precision
 from medfm3d.segmentation.decoder import LightDecoder
 
+# An untrained classifier calls each organ as rare as it is, about 2 % of the voxels, and not as frequent as background:
+# as Lin et al. 2017 (focal loss, section 4.1) for rare classes. The Dice loss of small organs has a steeper gradient
+# then. On head-and-neck CT, K = 5, 15 development cases, one draw, 800 steps: mean Dice 0.646 against 0.627 without.
+ORGAN_LOG_ODDS = -4.0
+
 
 class Segmenter(nn.Module):
     """Window to logits: a plain module that runs under any MONAI inferer, in any tool that knows bundles.
@@ -61,6 +66,8 @@ class Segmenter(nn.Module):
         self.encoder_names = insert_into(self.encoder, self.method)
         self.adapter = self.method.feature_adapter(feature_channels)
         self.classifier = nn.Conv3d(feature_channels, 1 + len(self.organs), kernel_size=1)
+        nn.init.constant_(self.classifier.bias[1:], ORGAN_LOG_ODDS)
+        nn.init.zeros_(self.classifier.bias[:1])
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, (B, 1 + organs, D, H, W) float32, of a window (B, C, D, H, W)."""

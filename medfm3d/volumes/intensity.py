@@ -1,4 +1,4 @@
-"""Bringing intensities to what networks expect: zero mean and unit spread over what matters."""
+"""Bringing intensities to what networks expect: about zero mean and unit spread over what matters."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -11,6 +11,10 @@ from monai.transforms import MapTransform
 
 CT_AIR_HU = -500.0
 CT_WINDOW_HU = (-200.0, 300.0)
+# About the median, over 20 head-and-neck CTs, of the mean and spread of what lies within that window; single scans
+# have means of -31 to 51 HU, with the share of fat, and spreads of 67 to 86 HU.
+CT_CENTRE_HU = 10.0
+CT_SPREAD_HU = 80.0
 MR_PERCENTILES = (0.5, 99.5)
 
 
@@ -24,11 +28,12 @@ def detect_modality(array: np.ndarray | torch.Tensor) -> str:
 
 
 class IntensityNormalized(MapTransform):
-    """Standardise a scan's intensities by its own statistics.
+    """Standardise a scan's intensities.
 
-    CT is clipped to a window of soft tissue and standardised by mean and standard deviation over the voxels within it;
-    MR is clipped to its percentiles 0.5 and 99.5, by default, and standardised likewise over all voxels. Statistics
-    come from the whole scan, so windows of one scan fit together.
+    CT is clipped to a window of soft tissue and brought to a fixed scale, so that a Hounsfield unit, which means the
+    same in every scan, looks the same in every scan. MR has no such unit: it is clipped to its percentiles, by default
+    0.5 and 99.5, and standardised by mean and standard deviation over all voxels. Statistics come from the whole scan,
+    so windows of one scan fit together.
 
     Args:
         keys: entries of shape (1, D, H, W).
@@ -71,12 +76,8 @@ class IntensityNormalized(MapTransform):
     def _standardise(self, x: torch.Tensor) -> torch.Tensor:
         modality = detect_modality(x) if self.modality == "auto" else self.modality
         if modality == "CT":
-            low, high = self.ct_window_hu
-            counted = x[(x > low) & (x < high)]
-        else:
-            low, high = np.percentile(x.cpu().numpy(), self.mr_percentiles).tolist()
-            counted = x.clamp(low, high)
-        if counted.numel() < 2:
-            counted = x.clamp(low, high)
-        mean, spread = counted.mean(dtype=torch.float64), counted.double().std()
-        return ((x.clamp(low, high) - mean) / spread.clamp(min=1e-6)).float()
+            return (x.clamp(*self.ct_window_hu) - CT_CENTRE_HU) / CT_SPREAD_HU
+        low, high = np.percentile(x.cpu().numpy(), self.mr_percentiles).tolist()
+        clipped = x.clamp(low, high)
+        mean, spread = clipped.mean(dtype=torch.float64), clipped.double().std()
+        return ((clipped - mean) / spread.clamp(min=1e-6)).float()

@@ -20,6 +20,7 @@ from medfm3d.adaptation import (
     read_support,
     training_augmentation,
 )
+from medfm3d.adaptation.plan import organ_extent
 from medfm3d.cohorts import Case, CohortError, cohort_from_folders, read_cohort
 from medfm3d.segmentation import Segmenter
 from medfm3d.volumes import LoadVolumed, Volume, VolumeError, read_volume, reorient, write_volume
@@ -64,6 +65,20 @@ def test_the_plan_comes_from_the_support_whatever_its_orientation(folder: Path) 
     assert coarse.spacing_mm == (2.0, 2.0, 2.0) and coarse.window == (16, 16, 16)
     for image, label in read_support(cases_of(folder), ORGANS):
         assert image.orientation == label.orientation == "RAS"
+
+
+def test_the_window_holds_the_organs_and_a_margin_not_the_whole_scan(tmp_path: Path) -> None:
+    array = np.zeros((120, 90, 70), dtype=np.uint8)
+    array[30:70, 40:50, 20:52] = 3  # 40 x 10 x 32 voxels of 2 mm
+    image = np.random.default_rng(0).normal(100, 10, array.shape).astype(np.float32)
+    for folder, volume in (("images", image), ("labels", array)):
+        write_volume(Volume(volume, np.diag([2.0, 2, 2, 1])), tmp_path / folder / "scan.nii.gz")
+    case = cohort_from_folders(tmp_path / "images", tmp_path / "labels").cases
+    assert organ_extent(array, {"organ": 3}).tolist() == [40, 10, 32]
+    # 40 / 0.8 = 50, rounded up; at least 32, for the surroundings; 32 / 0.8 = 40
+    assert plan_adaptation(case, {"organ": 3}).window == (56, 32, 40)
+    assert plan_adaptation(case, {"organ": 3}, spacing_mm=4.0).window == (32, 32, 32)
+    assert plan_adaptation(case, {"organ": 3}, spacing_mm=1.0).window == (64, 32, 64)
 
 
 def test_unusable_support_is_refused(folder: Path) -> None:

@@ -225,7 +225,7 @@ def test_configs_parse_and_name_only_what_exists(adapted: Path) -> None:
     parser.read_config(str(adapted / "configs" / "inference.json"))
     parser["bundle_root"] = str(adapted)
     assert parser.get_parsed_content("plan").organ_names == ["cube", "ball"]
-    assert parser.get_parsed_content("inferer").roi_size == (32, 40, 32)
+    assert parser.get_parsed_content("inferer").roi_size == (32, 32, 32)
 
 
 def test_hausdorff_distance_of_the_bundle_is_in_millimetres() -> None:

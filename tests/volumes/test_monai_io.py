@@ -20,6 +20,7 @@ from medfm3d.volumes import (
     reorient,
     write_volume,
 )
+from medfm3d.volumes.intensity import CT_CENTRE_HU, CT_SPREAD_HU, CT_WINDOW_HU
 
 
 def scan(shape: tuple[int, int, int] = (10, 12, 14)) -> Volume:
@@ -81,8 +82,10 @@ def test_ct_and_mr_are_standardised() -> None:
     ct = torch.from_numpy(rng.normal(50, 40, (1, 20, 20, 20)))
     ct[:, :5] = -1000
     result = IntensityNormalized("image")({"image": ct})["image"]
-    assert result[:, 5:].mean().abs() < 1e-2 and abs(result[:, 5:].std() - 1) < 1e-2
-    assert (result[:, :5] == result.min()).all()
+    assert abs(result[:, 5:].mean() * CT_SPREAD_HU + CT_CENTRE_HU - 50) < 2  # a Hounsfield unit is the same everywhere
+    assert (result[:, :5] == (CT_WINDOW_HU[0] - CT_CENTRE_HU) / CT_SPREAD_HU).all()
+    more_air = torch.cat([ct, torch.full_like(ct, -1000)], dim=1)
+    torch.testing.assert_close(IntensityNormalized("image")({"image": more_air})["image"][:, :20], result)
 
     mr = torch.from_numpy(rng.gamma(2.0, 1e5, (1, 20, 20, 20)))
     scaled = IntensityNormalized("image")({"image": mr})["image"]
