@@ -2,13 +2,17 @@
 
     MEDFM3D_DATA=../shared/data python tools/pretrain_shipped_weights.py --work /tmp/pretraining
 
-Three stages, each by a workflow of the bundle mae_vit_pretraining:
+The stages, each by a workflow of the bundle mae_vit_pretraining:
 
 1. masked autoencoding of the encoder, and
 2. dense in-painting of the decoder behind the frozen encoder, both on images without labels: the development splits of
    MSD Hippocampus (MR) and OpenKBP head-and-neck (CT), and synthetic phantoms (CT);
-3. randomised synthesis: both go on together on images synthesised from label maps: whole heads, phantoms and random
-   shapes. Hippocampus and brain stem are merged into their surroundings, since medfm3d is judged by them.
+3. with --synthesis-steps, randomised synthesis: both go on together on images synthesised from label maps: whole heads,
+   phantoms and random shapes. Hippocampus and brain stem are merged into their surroundings, since medfm3d is judged by
+   them. Not part of the shipped weights: see docs/README.md of the bundle for what it gives and takes.
+
+At the end the encoder's features of the images are measured, by which the method `auto` tells how far other scans are
+from them; --only-statistics does this alone, with the weights that are there.
 
 No label of a cohort that medfm3d is judged by, and no case of a test split, is read. Weights are stored in half
 precision, from which the third stage starts. A run that was cut off goes on where it stopped.
@@ -26,11 +30,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see medfm3d/cli/__init__.
 import numpy as np
 import torch
 
+from medfm3d.adaptation import FeatureStatistics, write_statistics
 from medfm3d.cohorts import read_cohort
 from medfm3d.cohorts.phantom import write_phantom_cohort
 from medfm3d.cohorts.phantom.anatomy import Anatomy, grid_axes
 from medfm3d.encoders import file_sha256, load_encoder, load_weights, read_header, save_encoder, save_weights
 from medfm3d.inference import bundle_template, run_workflow
+from medfm3d.pretraining import PreparedVolumes, PretrainingCohort, random_window
 from medfm3d.segmentation import LightDecoder
 from medfm3d.volumes import Volume, write_volume
 
@@ -39,6 +45,8 @@ PHANTOMS = 40
 PHANTOM_SEED = 1000  # apart from those of the demonstration
 TISSUE_SEED = 5000
 TISSUE_SPACING_MM = 3.0
+SCANS_MEASURED = 30  # of each cohort, for the statistics of features
+WINDOWS_MEASURED = 8  # of each scan
 # FreeSurfer's numbers: hippocampus to cerebral cortex of its side, brain stem to the ventral diencephalon on the left.
 NOT_LEARNT = {"17": 3, "53": 42, "16": 28}
 IMAGES = (
@@ -157,6 +165,24 @@ class Stages:
         }
 
 
+def measure_features(encoder_file: Path, cohorts: list[dict[str, Any]], cache: Path, seed: int) -> None:
+    """Write the statistics of the encoder's features of the images, by modality, beside its weights."""
+    encoder = load_encoder(encoder_file)
+    windows: dict[str, list[torch.Tensor]] = {}
+    for arguments in cohorts:
+        cohort = PretrainingCohort(**arguments)
+        prepared = PreparedVolumes(cohort, cohort.files()[:SCANS_MEASURED], cache)
+        prepared.prepare()
+        for number, entry in enumerate(prepared.entries()):
+            rng = np.random.default_rng([seed, number])
+            volume = torch.load(entry, weights_only=True)["image"]
+            drawn = [random_window(volume, WINDOW, rng) for _ in range(WINDOWS_MEASURED)]
+            windows.setdefault(cohort.modality, []).append(torch.stack(drawn))
+    statistics = {modality: FeatureStatistics.measure(encoder, scans) for modality, scans in windows.items()}
+    made_by = {"data": IMAGES, "command": "python tools/pretrain_shipped_weights.py --work WORK --only-statistics"}
+    write_statistics(encoder_file, statistics, made_by)
+
+
 def ship(encoder_file: Path, decoder_file: Path, models: Path, provenance: dict[str, Any]) -> None:
     """Write both into the bundle, in half precision, with all that is known of how they came to be."""
     encoder = load_encoder(encoder_file)
@@ -177,23 +203,30 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints and caches")
     parser.add_argument("--encoder-steps", type=int, default=6000)
     parser.add_argument("--decoder-steps", type=int, default=2500)
-    parser.add_argument("--synthesis-steps", type=int, default=5000)
+    parser.add_argument("--synthesis-steps", type=int, default=0)
+    parser.add_argument("--only-statistics", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     data = Path(os.environ.get("MEDFM3D_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
     started = time.perf_counter()
     stages = Stages(data, arguments.work, arguments)
     models = bundle_template("fewshot_organ_segmentation") / "models"
-    encoder = stages.masked_autoencoder()
-    decoder = stages.inpainting(encoder)
-    provenance = {
-        "command": stages.command,
-        "machine": f"{platform.machine()} CPU, {os.cpu_count()} cores, torch {torch.__version__}",
-    }
-    ship(encoder, decoder, models, provenance | {"data": IMAGES})
-    encoder, decoder = stages.synthesis(models / "encoder.safetensors", models / "decoder.safetensors")
-    duration_s = round(time.perf_counter() - started)
-    ship(encoder, decoder, models, provenance | {"data": f"{IMAGES}; then {LABEL_MAPS}", "duration_s": duration_s})
+    shipped = models / "encoder.safetensors"
+    if not arguments.only_statistics:
+        provenance = {
+            "command": stages.command,
+            "machine": f"{platform.machine()} CPU, {os.cpu_count()} cores, torch {torch.__version__}",
+            "data": IMAGES,
+        }
+        encoder = stages.masked_autoencoder()
+        decoder = stages.inpainting(encoder)
+        ship(encoder, decoder, models, provenance | {"duration_s": round(time.perf_counter() - started)})
+        if arguments.synthesis_steps:
+            encoder, decoder = stages.synthesis(shipped, models / "decoder.safetensors")
+            provenance["data"] += f"; then {LABEL_MAPS}"
+            ship(encoder, decoder, models, provenance | {"duration_s": round(time.perf_counter() - started)})
+    cohorts = unlabelled_cohorts(data, arguments.work)
+    measure_features(shipped, cohorts, arguments.work / "cache", arguments.seed)
 
 
 if __name__ == "__main__":

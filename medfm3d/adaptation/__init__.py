@@ -5,7 +5,6 @@ from medfm3d.adaptation.augmentation import DEFAULT_GROUPS, GROUPS, training_aug
 from medfm3d.adaptation.auto_policy import (
     AUTO,
     METHODS,
-    STATISTICS_KEY,
     MethodChoice,
     choose_by_table,
     resolve_method,
@@ -27,6 +26,7 @@ from medfm3d.adaptation.organ_channels import ChannelsToLabelIds, LabelIdsToChan
 from medfm3d.adaptation.plan import AdaptationPlan, plan_adaptation, read_support
 from medfm3d.adaptation.prior_loss import PriorLoss, with_training_priors
 from medfm3d.adaptation.registry import ADAPTERS, create_adapter
+from medfm3d.adaptation.statistics_file import read_statistics, statistics_file, write_statistics
 from medfm3d.adaptation.support import choose_support
 from medfm3d.adaptation.support_dataset import SupportDataset
 from medfm3d.adaptation.tissue_contrast import RandTissueContrastd
@@ -38,7 +38,6 @@ __all__ = [
     "DEFAULT_GROUPS",
     "GROUPS",
     "METHODS",
-    "STATISTICS_KEY",
     "AdaptableNetwork",
     "AdaptationPlan",
     "Adapter",
@@ -71,9 +70,12 @@ __all__ = [
     "insert_into",
     "inserted_parameters",
     "plan_adaptation",
+    "read_statistics",
     "read_support",
     "resolve_method",
+    "statistics_file",
     "support_windows",
     "training_augmentation",
     "with_training_priors",
+    "write_statistics",
 ]

@@ -25,6 +25,9 @@ from medfm3d.adaptation.torchio_transform import RandTorchIOd
 ROTATION_RAD = math.radians(30)
 SCALING = 0.3
 ELASTIC_VOXELS = 2.25
+# In CT half of it serves better: patients lie in it alike, and an organ is told by its place more than by its contrast.
+# On head-and-neck CT, K = 5, mean Dice of 15 development cases was 0.663, 0.670 and 0.648 at a quarter, half and once.
+DEFORMATION = {"CT": 0.5, "MR": 1.0}
 
 # Milliseconds when applied, for a window of 40 x 56 x 40 and one of 64^3 voxels, one thread of an AMD EPYC: deformed
 # window 10 and 26; blur 0.9, 3.4; gamma 0.6, 1.3; white noise 1.2, 3.4; bias field 0.6, 1.3; low resolution 0.4, 1.2;
@@ -51,7 +54,7 @@ def training_augmentation(
     Args:
         window: sides of the window in voxels.
         modality: "CT" or "MR".
-        strength: scales the deformation; 0 leaves the geometry as it is.
+        strength: scales the modality's deformation; 0 leaves the geometry as it is.
         groups: of `GROUPS`: "intensity" (blur, contrast, brightness, gamma, white noise), "bias-field" (MR alone),
             "resolution" (thicker voxels) and "artefacts" (MR: motion, ghosting, spikes in k-space; CT: noise with the
             texture of a reconstruction kernel, tissues shifted against each other as by contrast agent).
@@ -64,6 +67,7 @@ def training_augmentation(
     if unknown or modality not in ("CT", "MR"):
         named = ", ".join(unknown) or modality
         raise ValueError(f"unknown augmentation {named}: groups are {', '.join(GROUPS)}, modalities CT and MR")
+    strength = strength * DEFORMATION[modality]
     transforms = [
         RandDeformedWindowd(
             ("image", "label"),

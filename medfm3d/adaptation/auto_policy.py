@@ -9,15 +9,14 @@ import torch
 from torch import Tensor
 
 from medfm3d.adaptation.deformed_window import RandDeformedWindowd
-from medfm3d.adaptation.domain_gap import FeatureStatistics
 from medfm3d.adaptation.plan import AdaptationPlan
 from medfm3d.adaptation.registry import ADAPTERS
+from medfm3d.adaptation.statistics_file import read_statistics
 from medfm3d.cohorts import Case
-from medfm3d.encoders import load_encoder, read_header
+from medfm3d.encoders import load_encoder
 
 AUTO = "auto"
 METHODS = (*ADAPTERS, AUTO)
-STATISTICS_KEY = "feature_statistics"  # in the provenance of an encoder's weights: {modality: FeatureStatistics}
 # Domain gap from which on scans count as unlike those of pretraining. Measured with the shipped encoder on development
 # cases: single scans of the same cohorts 0.7 to 1.4, the other modality 2.5 and 3.5, MR with inverted contrast 2.3.
 FAR = 1.75
@@ -69,15 +68,15 @@ class Rule:
 TABLE = (
     Rule(
         2,
-        ("decoder", 800),
-        ("bias", 800),
+        ("decoder", 1200),
+        ("bias", 1200),
         "one or two scans cannot say how an encoder should change; at most its biases and norms may follow scans that "
         "are unlike those of pretraining",
     ),
     Rule(
         7,
-        ("decoder", 800),
-        ("lora", 800),
+        ("decoder", 1200),
+        ("lora", 1200),
         "a handful of scans trains a decoder, and an encoder that has not seen such scans may change too, within a low "
         "rank",
     ),
@@ -129,7 +128,7 @@ def resolve_method(
         support: the support set.
         plan: the adaptation plan.
         preprocessing: transforms from {"image": path, "label": path} to the network's input and `label_cls_indices`.
-        encoder_weights: pretrained weights, whose header may hold feature statistics; None for fresh ones.
+        encoder_weights: pretrained weights, beside which feature statistics may lie; None for fresh ones.
         seed: of the windows that the domain gap is measured on.
 
     Raises:
@@ -145,12 +144,6 @@ def resolve_method(
     encoder = load_encoder(encoder_weights)
     gap = statistics.gap(encoder, support_windows(support, plan, preprocessing, seed=seed), seed=seed)
     return choose_by_table(len(support), gap)
-
-
-def read_statistics(encoder_weights: str | Path, modality: str) -> FeatureStatistics | None:
-    """Return the statistics of pretraining scans that a weights file's header holds for a modality, or None."""
-    found = read_header(encoder_weights)["provenance"].get(STATISTICS_KEY, {})
-    return FeatureStatistics.from_json(found[modality]) if modality in found else None
 
 
 def support_windows(

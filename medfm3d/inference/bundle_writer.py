@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medfm3d import __version__
-from medfm3d.adaptation import STATISTICS_KEY, AdaptationPlan, read_support
+from medfm3d.adaptation import AdaptationPlan, read_support
 from medfm3d.cohorts import Case
 from medfm3d.encoders import read_header
 from medfm3d.priors import PRIORS, PriorSet, create_priors
@@ -113,7 +113,7 @@ def write_bundle(
         "support": [case.name for case in support],
         "encoder": encoder,
         "decoder_pretrained": decoder_weights is not None,
-        "encoder_provenance": _readable(read_header(encoder_weights)["provenance"]),
+        "encoder_provenance": read_header(encoder_weights)["provenance"],
     }
     _write_json(staging / CARD_FILE, card)
     images, labels = zip(*read_support(support, plan.organs), strict=True)
@@ -213,11 +213,6 @@ Scans are brought to {" x ".join(f"{size:g}" for size in plan["spacing_mm"])} mm
 A config's `$` expressions are Python code: run bundles from people you trust. Not for clinical use.
 """
     path.write_text(text, encoding="utf-8")
-
-
-def _readable(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what is for programs alone: 50 kB of numbers, which stay in the weights file beside the card."""
-    return {key: value for key, value in provenance.items() if key != STATISTICS_KEY}
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -11,7 +11,6 @@ from scipy.linalg import sqrtm
 
 from medfm3d.adaptation import (
     ADAPTERS,
-    STATISTICS_KEY,
     AdaptationPlan,
     FeatureStatistics,
     MethodChoice,
@@ -20,10 +19,11 @@ from medfm3d.adaptation import (
     frechet_distance,
     resolve_method,
     support_windows,
+    write_statistics,
 )
 from medfm3d.adaptation.auto_policy import FAR, TABLE
 from medfm3d.cohorts import read_cohort
-from medfm3d.encoders import Encoder, create_encoder, save_encoder
+from medfm3d.encoders import Encoder, WeightsError, create_encoder, save_encoder
 from medfm3d.pretraining import PretrainingCohort, random_window
 
 TINY = {"embed_dim": 48, "depth": 2, "num_heads": 4, "out_layers": (0, 1)}
@@ -138,20 +138,16 @@ def test_auto_reads_the_gap_from_the_header_of_the_weights(
     own = list(support_windows(support, plan, preprocessing))
     assert len(own) == 3 and own[0].shape == (8, 1, 24, 32, 24)
     for name, kind, expected in (("near", own, "decoder"), ("far", scans(4, seed=0, scale=0.01), "lora")):
-        provenance = {STATISTICS_KEY: {"MR": FeatureStatistics.measure(encoder, kind).to_json()}}
-        file = save_encoder(
-            encoder, tmp_path / f"{name}.safetensors", name="vit_tiny", arguments=TINY, provenance=provenance
-        )
+        file = save_encoder(encoder, tmp_path / f"{name}.safetensors", name="vit_tiny", arguments=TINY)
+        write_statistics(file, {"MR": FeatureStatistics.measure(encoder, kind)}, {})
         choice = resolve(file)
         assert choice.method == expected and "domain gap" in choice.reason, choice
-    ct_only = save_encoder(
-        encoder,
-        tmp_path / "ct.safetensors",
-        name="vit_tiny",
-        arguments=TINY,
-        provenance={STATISTICS_KEY: {"CT": provenance[STATISTICS_KEY]["MR"]}},
-    )
+    ct_only = save_encoder(encoder, tmp_path / "ct.safetensors", name="vit_tiny", arguments=TINY)
+    write_statistics(ct_only, {"CT": FeatureStatistics.measure(encoder, own)}, {"of": "CT"})
     assert "not known" in resolve(ct_only).reason
+    save_encoder(encoder, ct_only, name="vit_tiny", arguments=TINY, provenance={"another": "file"})
+    with pytest.raises(WeightsError, match=r"ct_statistics\.json: belongs to other weights"):
+        resolve(ct_only)
     assert resolve(bare, "lora", rank=2) == MethodChoice("lora", {"rank": 2})
     with pytest.raises(ValueError, match="takes no arguments"):
         resolve(bare, rank=2)
