@@ -128,3 +128,12 @@ def test_tissues_move_but_keep_their_order() -> None:
 def test_the_bundle_names_the_default_groups(repository: Path) -> None:
     train = json.loads((repository / "bundles/fewshot_organ_segmentation/configs/train.json").read_text())
     assert tuple(train["augmentation_groups"]) == DEFAULT_GROUPS
+
+
+def test_ct_is_deformed_half_as_much_as_mr() -> None:
+    ct, mr = (training_augmentation((16, 16, 16), modality).transforms[0] for modality in ("CT", "MR"))
+    assert (ct.rotation_rad, ct.scaling, ct.elastic_voxels) == (
+        mr.rotation_rad / 2,
+        mr.scaling / 2,
+        mr.elastic_voxels / 2,
+    )
