@@ -44,7 +44,7 @@ def trained(request: pytest.FixtureRequest) -> Segmenter:
     image, _ = scan_and_label()
     wide = torch.as_tensor((image[:, 0] > 0.5).numpy().astype(np.int64))
     optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)
-    for _ in range(30):
+    for _ in range(60):
         loss = torch.nn.functional.cross_entropy(network(image[:, :, :, :24]), wide[:, :, :24])
         optimizer.zero_grad()
         loss.backward()
