@@ -56,5 +56,5 @@ class BoxAdapter(Adapter):
         return [{"params": trained, "lr": self.learning_rate}]
 
     def refined_parameters(self, network: AdaptableNetwork) -> list[nn.Parameter]:
-        """Return the weights of adapter and classifier, all that FSEFT trains."""
+        """Return the weights of adapter and classifier."""
         return [*network.adapter.parameters(), *network.classifier.parameters()]

@@ -17,6 +17,7 @@ from medfm3d.cohorts.phantom import write_phantom_cohort
 from medfm3d.evaluation import evaluate_folder
 
 PHANTOM_CASES = 13
+PHANTOM_ITERATIONS = 600  # half of the method's own: phantoms are easier than patients, and a first try should be short
 
 
 def demo(
@@ -45,6 +46,7 @@ def demo(
     if data is None:
         console.print("generating the synthetic phantom cohort")
         folder = write_phantom_cohort(output / "phantom", cases=max(PHANTOM_CASES, k + 2), seed=seed)
+        iterations = PHANTOM_ITERATIONS if iterations is None else iterations
     else:
         folder = find_data(data)
     cohort, support, query = choose_cases(folder, k, seed)

@@ -44,7 +44,7 @@ class TransductiveInferer(Inferer):
     """Run an inferer, refine the segmenter on the query where organs have an unlikely size, run it again, and undo.
 
     Few weights are refined, those that a segmenter's method names in `Adapter.refined_parameters`: of `box-adapter` the
-    adapter and the classifier, as in FSEFT; of `linear-probe` the classifier; else the decoder's last step and the
+    adapter and the classifier; of `linear-probe` the classifier; else the decoder's last step and the
     classifier. One query is one example with one number known of each organ, which the many weights in front could
     satisfy by destroying what they have learnt; the last ones can only move how the features that are there are
     weighed. They are also what needs no gradient through the encoder, so that a step costs little on a laptop.
