@@ -112,7 +112,7 @@ def test_the_table_covers_every_number_of_scans_and_explains_itself() -> None:
     assert choose_by_table(1, 1.0).method == choose_by_table(1, None).method == "decoder"
     assert choose_by_table(1, 5.0).method == "bias" and "unlike" in choose_by_table(1, 5.0).reason
     assert choose_by_table(5, 1.4).method == "decoder" and choose_by_table(5, 2.5).method == "lora"
-    assert choose_by_table(10, 1.2).method == "lora" and choose_by_table(10, 2.5).method == "full"
+    assert choose_by_table(10, 1.2).method == "decoder" and choose_by_table(10, 2.5).method == "full"
 
 
 def test_auto_reads_the_gap_from_the_header_of_the_weights(
