@@ -87,8 +87,8 @@ TABLE = (
         float("inf"),
         ("decoder", 1200),
         ("full", 1200),
-        "eight scans or more let an encoder learn too that has not seen such scans, first layers slowest; where it has, "
-        "the decoder alone was as good",
+        "eight scans or more let an encoder learn too that has not seen such scans, first layers slowest; one that has "
+        "leaves nothing to gain by it",
     ),
 )
 

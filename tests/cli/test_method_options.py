@@ -1,28 +1,12 @@
-"""A method's arguments and the policy by the command line, and what the report says of them."""
+"""A method's arguments and the policy by the command line."""
 
 import json
-import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from medfm3d.cli import main
 from medfm3d.cli.options import parse_arguments
-from medfm3d.evaluation import write_report
 from medfm3d.inference import list_refinements, read_card
-from medfm3d.volumes import Volume, write_volume
-
-
-def medfm3d(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *arguments: object) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["medfm3d", *map(str, arguments), "--device", "cpu"])
-    code = 0
-    try:
-        main()
-    except SystemExit as ending:
-        code = ending.code or 0
-    captured = capsys.readouterr()
-    return code, captured.out + captured.err
 
 
 def test_arguments_are_numbers_switches_or_text() -> None:
@@ -38,13 +22,11 @@ def test_arguments_are_numbers_switches_or_text() -> None:
             parse_arguments(wrong)
 
 
-def test_adapt_and_refine_by_the_command_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, small_cohort: Path, tmp_path: Path
-) -> None:
+def test_adapt_and_refine_by_the_command_line(medfm3d, small_cohort: Path, tmp_path: Path) -> None:
     where = ("--images", small_cohort / "imagesTr", "--labels", small_cohort / "labelsTr", "--organs", "cube=2,ball=5")
     method = ("--method", "prompt-tuning", "--method-arguments", "tokens=3,deep=false")
     options = ("--cases", "case_0,case_2", "--iterations", 5, "--output", tmp_path / "bundle")
-    code, said = medfm3d(monkeypatch, capsys, "adapt", *where, *method, *options)
+    code, said = medfm3d("adapt", *where, *method, *options)
     assert code == 0, said
     card = read_card(tmp_path / "bundle")
     assert card["method"] == "prompt-tuning" and card["method_arguments"] == {"tokens": 3, "deep": False}
@@ -53,37 +35,16 @@ def test_adapt_and_refine_by_the_command_line(
     scan = small_cohort / "imagesTr" / "case_1.nii.gz"
     masks, result = tmp_path / "masks", tmp_path / "result.json"
     segment = ("segment", "--bundle", tmp_path / "bundle", "--input", scan, "--output", masks, "--json", result)
-    code, said = medfm3d(monkeypatch, capsys, *segment, "--transductive")
+    code, said = medfm3d(*segment, "--transductive")
     assert code == 0, said
     (refined,) = json.loads(result.read_text())["refinements"]
     assert [refined] == list_refinements(masks, [scan]) and len(refined["organs"]) == 2
     assert "refined in" in said and "case_1: cube" in said and "case_1: ball" in said
-    code, said = medfm3d(monkeypatch, capsys, *segment)
+    code, said = medfm3d(*segment)
     assert code == 0 and json.loads(result.read_text())["refinements"] == [] and "refined in" not in said
     assert not (masks / "case_1_transductive.json").exists()  # what it said was of another mask
 
     auto = ("--method", "auto", "--method-arguments", "rank=4", "--output", tmp_path / "never")
-    code, said = medfm3d(monkeypatch, capsys, "adapt", *where, "--cases", "case_0,case_2", *auto)
+    code, said = medfm3d("adapt", *where, "--cases", "case_0,case_2", *auto)
     assert code == 1 and "takes no arguments" in said.replace("\n", " ")
     assert not (tmp_path / "never").exists()
-
-
-@pytest.mark.parametrize("reason", ["auto: 3 outlined scans; <b>near</b>", None])
-def test_the_report_says_why_the_method_was_taken(tmp_path: Path, reason: str | None) -> None:
-    mask = np.zeros((12, 12, 12), np.uint8)
-    mask[3:8, 3:8, 3:8] = 1
-    write_volume(Volume(mask, np.eye(4)), tmp_path / "masks" / "a.nii.gz")
-    write_volume(Volume(mask.astype(np.float32), np.eye(4)), tmp_path / "scans" / "a.nii.gz")
-    page = write_report(
-        tmp_path / "report.html",
-        evaluation=None,
-        predictions=tmp_path / "masks",
-        images=tmp_path / "scans",
-        labels=None,
-        organs={"cube": 1},
-        remarks=None,
-        title="Masks",
-        provenance={"method": "decoder"} | ({} if reason is None else {"method_reason": reason}),
-    ).read_text(encoding="utf-8")
-    assert ("Why this method" in page) == (reason is not None)
-    assert reason is None or '<p id="method-reason">auto: 3 outlined scans; &lt;b&gt;near' in page
