@@ -71,22 +71,22 @@ class Rule:
 TABLE = (
     Rule(
         2,
-        ("decoder", 1200),
-        ("bias", 1200),
+        ("decoder", 1000),
+        ("bias", 1000),
         "one or two scans cannot say how an encoder should change; at most its biases and norms may follow scans that "
         "are unlike those of pretraining",
     ),
     Rule(
         7,
-        ("decoder", 1200),
-        ("lora", 1200),
+        ("decoder", 1000),
+        ("lora", 1000),
         "a handful of scans trains a decoder, and an encoder that has not seen such scans may change too, within a low "
         "rank",
     ),
     Rule(
         float("inf"),
-        ("decoder", 1200),
-        ("full", 1200),
+        ("decoder", 1000),
+        ("full", 1000),
         "eight scans or more let an encoder learn too that has not seen such scans, first layers slowest; one that has "
         "leaves nothing to gain by it",
     ),

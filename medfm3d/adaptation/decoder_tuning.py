@@ -14,7 +14,7 @@ class DecoderTuning(Adapter):
 
     name = "decoder"
     caches_features = False
-    defaults = TrainingDefaults(iterations=1200)
+    defaults = TrainingDefaults(iterations=1000)
 
     def __init__(self, learning_rate: float = 3e-3) -> None:
         self.learning_rate = learning_rate

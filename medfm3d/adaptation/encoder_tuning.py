@@ -19,7 +19,7 @@ class EncoderTuning(Adapter):
     """
 
     caches_features = False
-    defaults = TrainingDefaults(iterations=1200)
+    defaults = TrainingDefaults(iterations=1000)
 
     def __init__(
         self, learning_rate: float = 3e-3, encoder_learning_rate: float = 1e-3, train_decoder: bool = True
