@@ -17,7 +17,7 @@ from medfm3d.cohorts.phantom import write_phantom_cohort
 from medfm3d.evaluation import evaluate_folder
 
 PHANTOM_CASES = 13
-PHANTOM_ITERATIONS = 600  # fewer than the method's own: phantoms are easier than patients, and a first try should be short
+PHANTOM_ITERATIONS = 600  # phantoms are easier than patients, and a first try should be short
 
 
 def demo(
