@@ -7,6 +7,8 @@ import numpy as np
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
+from medfm3d.volumes import mask_box
+
 
 class KeepBackgroundInBoxd(MapTransform):
     """Forget the background voxels outside the box around all organs, so that no window is drawn around them.
@@ -32,9 +34,9 @@ class KeepBackgroundInBoxd(MapTransform):
             mask = np.asarray(result[key].cpu())[0] > 0
             if not mask.any():
                 continue
-            spans = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-            low = np.array([span[0] for span in spans]) - self.margin
-            high = np.array([span[-1] for span in spans]) + self.margin
+            box = mask_box(mask)
+            low = np.array([side.start for side in box]) - self.margin
+            high = np.array([side.stop - 1 for side in box]) + self.margin
             background, *organs = result[f"{key}{self.suffix}"]
             places = np.stack(np.unravel_index(np.asarray(background), mask.shape), axis=-1)
             inside = ((places >= low) & (places <= high)).all(axis=-1)

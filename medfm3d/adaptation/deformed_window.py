@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 from monai.config import KeysCollection
-from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
 from monai.transforms.utils import create_rotate, create_scale
 from torch import Tensor
 
+from medfm3d.volumes import plain_tensor
 from medfm3d.volumes.window_sampling import sample_at, window_places
 
 CONTROL_POINTS = 5
@@ -59,7 +59,7 @@ class RandDeformedWindowd(Randomizable, MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with image and label replaced by plain tensors (1, *window)."""
-        image, label = _plain(data[self.image_key]), _plain(data[self.label_key])
+        image, label = plain_tensor(data[self.image_key]), plain_tensor(data[self.label_key])
         centre = self._centre(data[self.classes_key], image.shape[1:])
         places = self._places(centre)
         result = dict(data)
@@ -86,7 +86,3 @@ class RandDeformedWindowd(Randomizable, MapTransform):
             matrix = (rotation @ scale)[:3, :3]
             elastic = self.R.normal(0, 1, (1, 3, *(CONTROL_POINTS,) * 3)) * self.elastic_voxels
         return window_places(self.window, centre, matrix, elastic)
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor

@@ -7,6 +7,8 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from medfm3d.volumes import plain_tensor
+
 
 class _LookedUp(MapTransform):
     """Replace each value of an integer map by its entry in a table; values that are not in the table become 0."""
@@ -21,7 +23,7 @@ class _LookedUp(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             tensor = result[key]
-            plain = tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
+            plain = plain_tensor(tensor)
             mapped = self.table.to(plain.device)[plain.long()]
             result[key] = MetaTensor(mapped).copy_meta_from(tensor) if isinstance(tensor, MetaTensor) else mapped
         return result

@@ -5,10 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import find_objects
 
 from medfm3d.cohorts import Case
-from medfm3d.volumes import Volume, VolumeError, check_same_grid, read_label, read_volume, reorient
+from medfm3d.volumes import Volume, VolumeError, check_same_grid, mask_box, read_label, read_volume, reorient
 from medfm3d.volumes.intensity import detect_modality
 
 WINDOW_MULTIPLE = 8
@@ -150,6 +149,4 @@ def plan_adaptation(
 
 def organ_extent(label: np.ndarray, organs: Mapping[str, int]) -> np.ndarray:
     """Return the sides, in voxels, of the box that holds all organs of a label map (I, J, K), at least one of them."""
-    organ = np.isin(label, list(organs.values()))
-    (box,) = find_objects(organ.astype(np.uint8))
-    return np.array([side.stop - side.start for side in box])
+    return np.array([side.stop - side.start for side in mask_box(np.isin(label, list(organs.values())))])

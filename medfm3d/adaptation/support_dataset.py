@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import CacheDataset, MetaTensor
+from monai.data import CacheDataset
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from medfm3d.adaptation.adapter import AdaptableNetwork, Adapter
+from medfm3d.volumes import plain_tensor
 
 
 class SupportDataset(Dataset):
@@ -72,7 +73,7 @@ class SupportDataset(Dataset):
 
     def _window(self, index: int) -> dict[str, Tensor]:
         window = self.augmentation(self.cases[index % len(self.cases)])
-        return {key: _plain(window[key]) for key in ("image", "label")}
+        return {key: plain_tensor(window[key]) for key in ("image", "label")}
 
     @torch.no_grad()
     def _fill_feature_cache(self) -> None:
@@ -81,7 +82,3 @@ class SupportDataset(Dataset):
             window = self._window(index)
             features = self.network.features(window["image"][None].to(device))
             self.feature_cache.append({"image": features[0].half().cpu(), "label": window["label"]})
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor

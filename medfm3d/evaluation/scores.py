@@ -9,7 +9,7 @@ import torch
 from monai.metrics import compute_dice, compute_hausdorff_distance, compute_surface_dice
 
 from medfm3d.evaluation.pairing import case_name
-from medfm3d.volumes import Volume, check_same_grid
+from medfm3d.volumes import Volume, check_same_grid, mask_box
 
 
 @dataclass(frozen=True)
@@ -115,13 +115,8 @@ def crop_to_union(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np
 
     That changes no score: MONAI's metrics take what lies beyond an array for empty, as it is around this box.
     """
-    union = first | second
-    box = []
-    for axis in range(union.ndim):
-        inside = np.flatnonzero(union.any(axis=tuple(other for other in range(union.ndim) if other != axis)))
-        box.append(slice(inside[0], inside[-1] + 1))
-    cut = tuple(box)
-    return first[cut], second[cut]
+    box = mask_box(first | second)
+    return first[box], second[box]
 
 
 def _channel(mask: np.ndarray) -> torch.Tensor:

@@ -9,6 +9,7 @@ from monai.inferers import Inferer
 from torch import Tensor
 
 from medfm3d.inference.scan_variants import Variant, draw_variants
+from medfm3d.volumes import plain_tensor
 
 AGREEMENT = "tta_agreement"
 _HIDDEN = -1
@@ -50,13 +51,13 @@ class AugmentedInferer(Inferer):
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         """Return the logarithm of mean probabilities, (B, C, D, H, W), of inputs (B, 1, D, H, W)."""
-        plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        plain = plain_tensor(inputs)
 
         def probabilities(scan: Tensor) -> Tensor:
             logits = self.inferer(scan, network, *args, **kwargs)
             if not isinstance(logits, Tensor) or logits.ndim != 5:
                 raise TypeError("test-time augmentation needs a network that gives one tensor (B, C, D, H, W)")
-            return torch.softmax(logits.as_tensor() if isinstance(logits, MetaTensor) else logits, dim=1)
+            return torch.softmax(plain_tensor(logits), dim=1)
 
         total = probabilities(plain)
         looks = torch.ones(total.shape[0], *total.shape[2:], dtype=torch.uint8, device=total.device)

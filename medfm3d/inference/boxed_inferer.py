@@ -10,6 +10,7 @@ from monai.inferers import Inferer
 from torch import Tensor
 
 from medfm3d.inference.organ_location import read_boxes
+from medfm3d.volumes import plain_tensor
 
 OUTSIDE_LOGIT = -20.0  # of organs outside the box; background has 0 there
 SEARCHED_KEY = "searched_share"
@@ -72,7 +73,7 @@ class BoxedInferer(Inferer):
         part = MetaTensor(part).copy_meta_from(inputs)
         said = self.inferer(part, network, *args, **kwargs)
         inputs.meta.update(part.meta)
-        return said.as_tensor() if isinstance(said, MetaTensor) else said
+        return plain_tensor(said)
 
     def _region(self, boxes: dict[str, Any], affine: np.ndarray, sides: Sequence[int]) -> Region:
         """The voxels of the box around all organs' boxes, at least a window where the scan is that large."""

@@ -1,6 +1,5 @@
 """Optional clean-up of masks in a bundle's post-processing, with a list of what it took away."""
 
-import json
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from medfm3d.inference.bundle_writer import BundleError
+from medfm3d.inference.case_files import case_file, read_case_lists
 from medfm3d.priors import ComponentsPrior, PriorSet, keep_expected_components
-from medfm3d.volumes import Volume, output_name, write_json
+from medfm3d.volumes import Volume, write_json
 
 CHANGES_SUFFIX = "_changes.json"
 
@@ -65,7 +65,7 @@ class KeepExpectedComponentsd(MapTransform):
 
 def changes_file(output_dir: str | Path, scan: str | Path) -> Path:
     """Return where `KeepExpectedComponentsd` writes what it took away from the mask of a scan."""
-    return Path(output_dir) / f"{output_name(scan)}{CHANGES_SUFFIX}"
+    return case_file(output_dir, scan, CHANGES_SUFFIX)
 
 
 def list_changes(folder: str | Path) -> list[dict[str, Any]] | None:
@@ -73,11 +73,4 @@ def list_changes(folder: str | Path) -> list[dict[str, Any]] | None:
 
     Each change has the fields of `medfm3d.priors.Change` and `case`.
     """
-    files = sorted(path for path in Path(folder).glob(f"*{CHANGES_SUFFIX}") if not path.name.startswith("."))
-    if not files:
-        return None
-    return [
-        {"case": file.name.removesuffix(CHANGES_SUFFIX), **change}
-        for file in files
-        for change in json.loads(file.read_text(encoding="utf-8"))
-    ]
+    return read_case_lists(folder, CHANGES_SUFFIX)

@@ -1,6 +1,5 @@
 """Log-priors on logits in a bundle's post-processing, with a list of every voxel that they turned."""
 
-import json
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from medfm3d.inference.bundle_writer import BundleError
+from medfm3d.inference.case_files import case_file, read_case_lists
 from medfm3d.inference.organ_location import read_frame
 from medfm3d.priors import OrganScores, Prior, PriorSet
-from medfm3d.volumes import output_name, write_json
+from medfm3d.volumes import write_json
 
 SUFFIX = "_log_priors.json"
 
@@ -91,7 +91,7 @@ class AddLogPriorsd(MapTransform):
 
 def log_priors_file(output_dir: str | Path, scan: str | Path) -> Path:
     """Return where `AddLogPriorsd` writes what it changed in the mask of a scan."""
-    return Path(output_dir) / f"{output_name(scan)}{SUFFIX}"
+    return case_file(output_dir, scan, SUFFIX)
 
 
 def list_log_priors(folder: str | Path) -> list[dict[str, Any]] | None:
@@ -100,14 +100,7 @@ def list_log_priors(folder: str | Path) -> list[dict[str, Any]] | None:
     Each entry has `case`, `prior`, `organ`, and `gained` and `lost`, voxels of the network's grid, also as `gained_ml`
     and `lost_ml`.
     """
-    files = sorted(path for path in Path(folder).glob(f"*{SUFFIX}") if not path.name.startswith("."))
-    if not files:
-        return None
-    return [
-        {"case": file.name.removesuffix(SUFFIX), **change}
-        for file in files
-        for change in json.loads(file.read_text(encoding="utf-8"))
-    ]
+    return read_case_lists(folder, SUFFIX)
 
 
 def _changes(prior: str, before: OrganScores, after: OrganScores) -> list[dict[str, Any]]:

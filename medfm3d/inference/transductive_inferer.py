@@ -3,20 +3,21 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor
 
 from medfm3d.inference.bundle_writer import BundleError
+from medfm3d.inference.case_files import case_file
 from medfm3d.inference.size_refinement import SizeRefinement, size_penalty
 from medfm3d.priors import PriorSet, VolumePrior, touches_edge
 from medfm3d.segmentation import Segmenter
-from medfm3d.volumes import output_name, write_json
+from medfm3d.volumes import output_name, plain_tensor, write_json
 
 SUFFIX = "_transductive.json"
 
@@ -101,7 +102,7 @@ class TransductiveInferer(Inferer):
         steps = 0
         if expected:
             refinement = SizeRefinement(
-                network, _plain(inputs), logits.softmax(dim=1), self.window, self.voxel_volume_ml
+                network, plain_tensor(inputs), logits.softmax(dim=1), self.window, self.voxel_volume_ml
             )
             try:
                 steps = refinement.run(expected, steps=self.steps, learning_rate=self.learning_rate)
@@ -114,9 +115,7 @@ class TransductiveInferer(Inferer):
 
     def _constraints(self, logits: Tensor) -> tuple[dict[int, float], list[tuple[float | None, str]]]:
         """Return the expected volume of each organ under the constraint; and for all, what is expected and a note."""
-        prior = PriorSet.load(self.priors_file).priors.get(VolumePrior.name)
-        if prior is None:
-            raise BundleError(f"{self.priors_file}: says nothing of volumes; adapt again, or segment without this")
+        prior = self._volume_prior
         mask = logits.argmax(dim=1)[0].cpu().numpy()
         expected: dict[int, float] = {}
         notes: list[tuple[float | None, str]] = []
@@ -137,6 +136,13 @@ class TransductiveInferer(Inferer):
                 notes.append((volume, "of the expected size" if fits else "not of the expected size"))
         return expected, notes
 
+    @cached_property
+    def _volume_prior(self) -> VolumePrior:
+        prior = PriorSet.load(self.priors_file).priors.get(VolumePrior.name)
+        if prior is None:
+            raise BundleError(f"{self.priors_file}: says nothing of volumes; adapt again, or segment without this")
+        return prior
+
     def _mask_volumes(self, logits: Tensor) -> list[float]:
         counts = torch.bincount(logits.argmax(dim=1).flatten(), minlength=1 + len(self.organs))
         return [float(count) * self.voxel_volume_ml for count in counts[1:]]
@@ -153,7 +159,7 @@ class TransductiveInferer(Inferer):
 
 def refinement_file(output_dir: str | Path, scan: str | Path) -> Path:
     """Return where `TransductiveInferer` writes what it did to a scan."""
-    return Path(output_dir) / f"{output_name(scan)}{SUFFIX}"
+    return case_file(output_dir, scan, SUFFIX)
 
 
 def list_refinements(output_dir: str | Path, scans: Sequence[str | Path]) -> list[dict[str, Any]]:
@@ -162,10 +168,6 @@ def list_refinements(output_dir: str | Path, scans: Sequence[str | Path]) -> lis
         {"case": output_name(scan), **json.loads(refinement_file(output_dir, scan).read_text(encoding="utf-8"))}
         for scan in scans
     ]
-
-
-def _plain(x: Tensor) -> Tensor:
-    return x.as_tensor() if isinstance(x, MetaTensor) else x
 
 
 def _file_of(inputs: Tensor) -> str:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Collection, Hashable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from scipy.special import entr
 from scipy.stats import norm
 
 from medfm3d.inference.augmented_inferer import AGREEMENT
+from medfm3d.inference.case_files import case_file, find_case_files
 from medfm3d.inference.predicted_dice import PredictedDice
 from medfm3d.priors import PriorSet, VolumePrior, touches_edge
-from medfm3d.volumes import Volume, output_name, write_json, write_volume
+from medfm3d.volumes import Volume, mask_box, output_name, write_json, write_volume
 
 QUALITY_SUFFIX = "_quality.json"
 UNCERTAINTY_POSTFIX = "uncertainty"
@@ -64,7 +66,7 @@ class AssessQualityd(SaveImaged):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write the files and return the data unchanged; raises ValueError where there are no fitted priors."""
         result = dict(data)
-        prior = PriorSet.load(self.priors_file).priors.get(VolumePrior.name)
+        prior = self._volume_prior
         for key in self.key_iterator(result):
             tensor = result[key]
             scan, affine = tensor.meta["filename_or_obj"], np.asarray(tensor.affine, dtype=np.float64)
@@ -86,6 +88,10 @@ class AssessQualityd(SaveImaged):
                 name = f"{output_name(scan)}_{UNCERTAINTY_POSTFIX}{self.output_ext}"
                 write_volume(Volume(normalised_entropy(probabilities), affine), self.output_dir / name)
         return result
+
+    @cached_property
+    def _volume_prior(self) -> VolumePrior | None:
+        return PriorSet.load(self.priors_file).priors.get(VolumePrior.name)
 
 
 def normalised_entropy(probabilities: np.ndarray) -> np.ndarray:
@@ -139,7 +145,7 @@ def volume_z(mask: Volume, prior: VolumePrior | None, organ: str) -> float:
 
 def quality_file(output_dir: str | Path, scan: str | Path) -> Path:
     """Return where `AssessQualityd` writes what it says of the mask of a scan."""
-    return Path(output_dir) / f"{output_name(scan)}{QUALITY_SUFFIX}"
+    return case_file(output_dir, scan, QUALITY_SUFFIX)
 
 
 def list_quality(folder: str | Path, cases: Collection[str] | None = None) -> list[dict[str, Any]]:
@@ -153,8 +159,7 @@ def list_quality(folder: str | Path, cases: Collection[str] | None = None) -> li
         `case`, `mean_predicted_dice` over organs, `predicted_dice` by organ, and `features` by organ. Files without a
         prediction are left out.
     """
-    files = sorted(path for path in Path(folder).glob(f"*{QUALITY_SUFFIX}") if not path.name.startswith("."))
-    found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in find_case_files(folder, QUALITY_SUFFIX)]
     listed = [
         {"case": quality["case"], "mean_predicted_dice": float(np.mean(list(quality["predicted_dice"].values())))}
         | {key: quality[key] for key in ("predicted_dice", "features")}
@@ -166,8 +171,4 @@ def list_quality(folder: str | Path, cases: Collection[str] | None = None) -> li
 
 def _box(mask: np.ndarray) -> tuple[slice, ...]:
     """Return the box of a mask and one voxel around it."""
-    box = []
-    for axis in range(mask.ndim):
-        filled = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        box.append(slice(max(int(filled[0]) - 1, 0), int(filled[-1]) + 2))
-    return tuple(box)
+    return tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in mask_box(mask))

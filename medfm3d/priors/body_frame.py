@@ -11,7 +11,7 @@ from scipy.ndimage import binary_fill_holes, gaussian_filter
 from skimage.filters import threshold_otsu
 
 from medfm3d.priors.packed_array import pack_array, unpack_array
-from medfm3d.volumes import Volume, detect_modality, reorient, resample_to
+from medfm3d.volumes import Volume, detect_modality, mask_box, reorient, resample_to
 
 BODY_HU = -300.0
 GREY_HU = (-300.0, 400.0)  # what the thumbnail tells apart: air, soft tissue, bone
@@ -101,8 +101,8 @@ def find_body(image: Volume, modality: str = "auto") -> BodyFrame:
     mask, grey = _outlined(small.array, modality)
     if mask.mean() < LEAST_BODY or _lateral_share(mask) > FILLS_SCAN:
         return BodyFrame("scan", *box, float((box[0][0] + box[1][0]) / 2))
-    inside = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    low, high = np.array([span[0] for span in inside]), np.array([span[-1] + 1 for span in inside])
+    inside = mask_box(mask)
+    low, high = np.array([side.start for side in inside]), np.array([side.stop for side in inside])
     body = _box_mm(small.affine, low, high)
     return BodyFrame("body", *body, _midplane_mm(mask, small.affine), _thumbnail(mask, grey, small.affine, body))
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medfm3d.volumes import mask_box
+
 
 @dataclass(frozen=True)
 class OrganBox:
@@ -44,6 +46,7 @@ def box_of_voxels(mask: np.ndarray, affine: np.ndarray) -> OrganBox | None:
     """Return the box around a mask (I, J, K) on a grid along R, A and S, voxels included; None around nothing."""
     if not mask.any():
         return None
-    spans = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    ends = np.array([[span[0] - 0.5, span[-1] + 0.5] for span in spans]).T @ affine[:3, :3].T + affine[:3, 3]
+    ends = (
+        np.array([[side.start - 0.5, side.stop - 0.5] for side in mask_box(mask)]).T @ affine[:3, :3].T + affine[:3, 3]
+    )
     return OrganBox(tuple(ends.min(axis=0).tolist()), tuple(ends.max(axis=0).tolist()))

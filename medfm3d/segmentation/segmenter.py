@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
 from torch import Tensor, nn
 
 from medfm3d.adaptation import create_adapter, insert_into
 from medfm3d.encoders import create_encoder
 from medfm3d.segmentation.compute import resolve_precision
 from medfm3d.segmentation.decoder import LightDecoder
+from medfm3d.volumes import plain_tensor
 
 # An untrained classifier calls each organ as rare as it is, about 2 % of the voxels, and not as frequent as background:
 # as Lin et al. 2017 (focal loss, section 4.1) for rare classes. The Dice loss of small organs has a steeper gradient
@@ -75,19 +75,19 @@ class Segmenter(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Return the decoder's features, (B, feature_channels, D, H, W), of a window (B, C, D, H, W)."""
-        x = _plain(x)
+        x = plain_tensor(x)
         with self._autocast(x.device):
             return self.decoder(x, self.encoder(x)).float()
 
     def classify(self, features: Tensor) -> Tensor:
         """Return logits, (B, 1 + organs, D, H, W) float32, of features (B, feature_channels, D, H, W)."""
-        features = _plain(features)
+        features = plain_tensor(features)
         with self._autocast(features.device):
             return self.classifier(self.adapter(features)).float()
 
     def unrefined(self, x: Tensor) -> Tensor:
         """Return what enters the decoder's last step, (B, F, D, H, W), of a window: the input of `refine`."""
-        x = _plain(x)
+        x = plain_tensor(x)
         with self._autocast(x.device):
             return self.decoder.unrefined(x, self.encoder(x))
 
@@ -114,8 +114,3 @@ class Segmenter(nn.Module):
     def _autocast(self, device: torch.device) -> torch.autocast:
         dtype = resolve_precision(self.precision, device)
         return torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32)
-
-
-def _plain(x: Tensor) -> Tensor:
-    """Drop a MetaTensor's metadata: its bookkeeping at every operation costs more than a small convolution."""
-    return x.as_tensor() if isinstance(x, MetaTensor) else x

@@ -9,6 +9,8 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from medfm3d.volumes.plain_tensor import plain_tensor
+
 CT_AIR_HU = -500.0
 CT_WINDOW_HU = (-200.0, 300.0)
 # About the median, over 20 head-and-neck CTs, of the mean and spread of what lies within that window; single scans
@@ -66,7 +68,7 @@ class IntensityNormalized(MapTransform):
             tensor = result[key]
             # Sums depend on the order of voxels in memory, which differs between stored orientations; made contiguous
             # in the common orientation, equal scans give equal statistics to the last bit.
-            plain = tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
+            plain = plain_tensor(tensor)
             standardised = self._standardise(plain.float().contiguous())
             result[key] = (
                 MetaTensor(standardised).copy_meta_from(tensor) if isinstance(tensor, MetaTensor) else standardised
