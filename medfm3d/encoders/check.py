@@ -10,8 +10,8 @@ def check_encoder(encoder: Encoder, *, tolerance: float = 1e-5) -> None:
 
     It checks: the pyramid's shapes at two windows, one of them with unequal sides; refusal of sides that do not fit;
     that layers hold every weight once; that with nothing hidden `forward_visible` equals `forward`; that hidden voxels
-    have no influence on the visible tokens; that gradients reach every weight; that evaluation is deterministic; that a
-    copy of the state gives the same features.
+    have no influence on the visible tokens; the same of `forward_masked`, where the encoder has it; that gradients
+    reach every weight; that evaluation is deterministic; that a copy of the state gives the same features.
 
     Raises:
         AssertionError: naming the promise that is broken.
@@ -40,7 +40,13 @@ def check_encoder(encoder: Encoder, *, tolerance: float = 1e-5) -> None:
         else:
             raise AssertionError("a window that is no multiple of the coarsest stride must be refused")
         x = window(2, 1, 3)
-        _check_visible(encoder, x, generator, tolerance)
+        if encoder.supports_visible:
+            _check_visible(encoder, x, generator, tolerance)
+        else:
+            _check_refusal(encoder, x)
+        # The contract lets an encoder refuse it.
+        if encoder.supports_visible and type(encoder).forward_masked is not Encoder.forward_masked:
+            _check_masked(encoder, x, generator, tolerance)
         assert all(torch.equal(a, b) for a, b in zip(encoder(x), encoder(x), strict=True)), "must be deterministic"
     _check_gradients(encoder, window(2, 2, 2))
     encoder.train(was_training)
@@ -71,11 +77,7 @@ def _check_visible(encoder: Encoder, x: torch.Tensor, generator: torch.Generator
     hidden = hidden.to(x.device)
     before = encoder.forward_visible(x, hidden)
     assert before.shape[1] == units - units // 2, "one token per visible unit"
-    grid = encoder.unit_grid(x.shape[2:])
-    voxels = hidden.view(x.shape[0], 1, *grid)
-    for axis, unit in enumerate(encoder.patch_size):
-        voxels = voxels.repeat_interleave(unit, dim=axis + 2)
-    after = encoder.forward_visible(torch.where(voxels, x + 100.0, x), hidden)
+    after = encoder.forward_visible(torch.where(_voxels(encoder, hidden, x), x + 100.0, x), hidden)
     assert torch.equal(before, after), "hidden voxels must have no influence on the visible tokens"
     uneven = hidden.clone()
     uneven[0] = False
@@ -84,6 +86,39 @@ def _check_visible(encoder: Encoder, x: torch.Tensor, generator: torch.Generator
     except ValueError:
         return
     raise AssertionError("samples that hide different numbers of units must be refused")
+
+
+def _check_refusal(encoder: Encoder, x: torch.Tensor) -> None:
+    units = int(torch.tensor(encoder.unit_grid(x.shape[2:])).prod())
+    try:
+        encoder.forward_visible(x, torch.zeros(x.shape[0], units, dtype=torch.bool, device=x.device))
+    except ValueError as error:
+        assert type(encoder).__name__ in str(error), "the refusal must name the encoder"
+    else:
+        raise AssertionError("an encoder that cannot encode visible units alone must refuse to")
+
+
+def _check_masked(encoder: Encoder, x: torch.Tensor, generator: torch.Generator, tolerance: float) -> None:
+    token = torch.randn(encoder.token_dim, generator=generator).to(x.device)
+    hidden = torch.zeros(x.shape[0], int(torch.tensor(encoder.unit_grid(x.shape[2:])).prod()), dtype=torch.bool)
+    hidden = hidden.to(x.device)
+    for same, plain in zip(encoder.forward_masked(x, hidden, token), encoder(x), strict=True):
+        assert torch.allclose(same, plain, atol=tolerance), "with nothing hidden, forward_masked must equal forward"
+    hidden[0, ::2] = True
+    before, after = (
+        encoder.forward_masked(torch.where(_voxels(encoder, hidden, x), value, x), hidden, token) for value in (x, 9.0)
+    )
+    assert all(map(torch.equal, before, after)), "hidden voxels must have no influence behind a mask token"
+    other = encoder.forward_masked(x, hidden, token.flip(0))
+    assert not torch.allclose(other[-1][0], before[-1][0]), "the mask token must have influence"
+
+
+def _voxels(encoder: Encoder, mask: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Return a (B, 1, D, H, W) mask of the voxels of hidden units."""
+    voxels = mask.view(x.shape[0], 1, *encoder.unit_grid(x.shape[2:]))
+    for axis, unit in enumerate(encoder.patch_size):
+        voxels = voxels.repeat_interleave(unit, dim=axis + 2)
+    return voxels
 
 
 def _check_gradients(encoder: Encoder, x: torch.Tensor) -> None:

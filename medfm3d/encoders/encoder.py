@@ -1,5 +1,6 @@
 """The contract that every encoder fulfils."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -19,6 +20,9 @@ class Encoder(nn.Module, ABC):
         channels: channels of each map, in the order of `strides`.
         patch_size: sides (D, H, W), in voxels, of the unit that masked pretraining hides.
         embed_dim: length of the tokens that `forward_visible` returns.
+        token_dim: length of the embeddings that enter the first block, and so of a mask token of `forward_masked`.
+        supports_visible: whether it can encode visible units alone; a convolutional network cannot, since its kernels
+            reach over the units' borders.
     """
 
     in_channels: int
@@ -26,6 +30,8 @@ class Encoder(nn.Module, ABC):
     channels: tuple[int, ...]
     patch_size: tuple[int, int, int]
     embed_dim: int
+    token_dim: int
+    supports_visible: bool = True
 
     @abstractmethod
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -54,8 +60,36 @@ class Encoder(nn.Module, ABC):
             (B, N_visible, embed_dim) tokens in the order of the visible units.
 
         Raises:
-            ValueError: if `mask` does not fit `x`, or samples hide different numbers of units.
+            ValueError: if `mask` does not fit `x`, samples hide different numbers of units, or this encoder cannot (see
+                `supports_visible`).
         """
+
+    def forward_masked(self, x: Tensor, mask: Tensor, token: Tensor) -> list[Tensor]:
+        """Return the feature pyramid with a learnt token in place of each embedding of hidden units, at full cost.
+
+        What SimMIM and iBOT need: hidden voxels have no influence, but their places have features.
+
+        Args:
+            x: (B, C, D, H, W) as in `forward`.
+            mask: (B, N) bool, True where a unit is hidden, in row-major order; samples may hide different numbers.
+            token: (token_dim,) takes the place of hidden embeddings; positions are added to it as to the others.
+
+        Raises:
+            ValueError: if `mask` does not fit `x`, or this encoder has no place for mask tokens.
+        """
+        raise ValueError(f"{type(self).__name__} has no place for mask tokens: use an encoder with `forward_masked`")
+
+    def visible_pyramid(self, x: Tensor, mask: Tensor) -> list[Tensor]:
+        """Return what `forward_visible` computes as a pyramid; for most encoders the one map that it returns.
+
+        Args:
+            x: as of `forward_visible`.
+            mask: as of `forward_visible`.
+
+        Returns:
+            (B, N_visible, channels, d, h, w) maps, finest first, of the d x h x w cells that a unit has in each.
+        """
+        return [self.forward_visible(x, mask)[..., None, None, None]]
 
     def transformer_blocks(self) -> list[nn.Module]:
         """Return the blocks that tokens pass, shallow first, each with `attn` and `mlp`; none if it has no such."""
@@ -96,13 +130,17 @@ class Encoder(nn.Module, ABC):
 
     def check_mask(self, x: Tensor, mask: Tensor) -> int:
         """Return how many units are visible in each sample, or raise ValueError if `mask` does not fit `x`."""
-        units = torch.Size((x.shape[0], int(torch.tensor(self.unit_grid(x.shape[2:])).prod())))
-        if mask.shape != units or mask.dtype != torch.bool:
-            raise ValueError(f"expected a boolean mask of shape {tuple(units)}, got {mask.dtype} {tuple(mask.shape)}")
+        self.check_mask_shape(x, mask)
         visible = (~mask).sum(dim=1)
         if (visible != visible[0]).any() or visible[0] == 0:
             raise ValueError(f"every sample must show the same number of units, at least one; got {visible.tolist()}")
         return int(visible[0])
+
+    def check_mask_shape(self, x: Tensor, mask: Tensor) -> None:
+        """Raise ValueError unless `mask` is boolean with one value for each mask unit of `x`."""
+        units = torch.Size((x.shape[0], math.prod(self.unit_grid(x.shape[2:]))))
+        if mask.shape != units or mask.dtype != torch.bool:
+            raise ValueError(f"expected a boolean mask of shape {tuple(units)}, got {mask.dtype} {tuple(mask.shape)}")
 
     def parameter_count(self) -> int:
         """Return the number of weights."""

@@ -34,6 +34,8 @@ class ViTEncoder(Encoder):
         out_layers: blocks (counted from 0) whose output enters the pyramid, the last block among them, and alone if
             None. All maps have the patch's stride, shallow first.
         absolute_window: window (D, H, W) in voxels for which absolute positions are learnt; none if None.
+        scale_attn_inner: normalise what attention gives before its output projection, as published Primus weights do.
+        init_values: start of learnt scales on the two branches of each block, as published ones have; none if None.
         drop_path_rate: stochastic depth of the last block, rising linearly from 0.
         gradient_checkpointing: recompute blocks in the backward pass to save memory.
 
@@ -51,6 +53,8 @@ class ViTEncoder(Encoder):
         register_tokens: int = 4,
         out_layers: Sequence[int] | None = None,
         absolute_window: Sequence[int] | None = None,
+        scale_attn_inner: bool = False,
+        init_values: float | None = None,
         drop_path_rate: float = 0.0,
         gradient_checkpointing: bool = False,
     ) -> None:
@@ -64,7 +68,7 @@ class ViTEncoder(Encoder):
             raise ValueError(f"out_layers {out_layers} must rise from 0 or more to the last block, {depth - 1}")
         self.in_channels = in_channels
         self.patch_size = tuple(patch_size)
-        self.embed_dim = embed_dim
+        self.embed_dim = self.token_dim = embed_dim
         self.out_layers = out_layers
         self.strides = (patch_size[0],) * len(out_layers)
         self.channels = (embed_dim,) * len(out_layers)
@@ -80,6 +84,8 @@ class ViTEncoder(Encoder):
             num_reg_tokens=register_tokens,
             use_abs_pos_emb=absolute_window is not None,
             use_rot_pos_emb=False,  # rotary positions are computed below, for whatever window comes
+            scale_attn_inner=scale_attn_inner,
+            init_values=init_values,
             drop_path_rate=drop_path_rate,
         )
         self.register_tokens = nn.Parameter(torch.zeros(1, register_tokens, embed_dim)) if register_tokens else None
@@ -92,10 +98,15 @@ class ViTEncoder(Encoder):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return one (B, embed_dim, D/p, H/p, W/p) map per block of `out_layers`; see `Encoder.forward`."""
         self.check_input(x)
-        grid = self.unit_grid(x.shape[2:])
+        return self._pyramid(self.down_projection(x).flatten(2).transpose(1, 2), self.unit_grid(x.shape[2:]))
+
+    def forward_masked(self, x: Tensor, mask: Tensor, token: Tensor) -> list[Tensor]:
+        """Return maps as `forward`, `token` in place of the embeddings of hidden patches; see `Encoder`."""
+        self.check_input(x)
+        self.check_mask_shape(x, mask)
         tokens = self.down_projection(x).flatten(2).transpose(1, 2)
-        maps = self._run_blocks(tokens, self._absolute_positions(grid), self._rotary_positions(grid))
-        return [m.transpose(1, 2).unflatten(2, grid) for m in maps]
+        tokens = torch.where(mask[..., None], token.to(tokens.dtype), tokens)
+        return self._pyramid(tokens, self.unit_grid(x.shape[2:]))
 
     def forward_visible(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return (B, N_visible, embed_dim) tokens of the visible patches; see `Encoder.forward_visible`."""
@@ -135,6 +146,11 @@ class ViTEncoder(Encoder):
         self.prompts = nn.Parameter(torch.empty(size, count, self.embed_dim).uniform_(-bound, bound))
         for block in self.eva.blocks:
             block.attn.num_prefix_tokens += count  # tokens that attention gives no rotary position
+
+    def _pyramid(self, tokens: Tensor, grid: tuple[int, int, int]) -> list[Tensor]:
+        """Return the maps of `forward` from the (B, N, embed_dim) embeddings of all patches."""
+        maps = self._run_blocks(tokens, self._absolute_positions(grid), self._rotary_positions(grid))
+        return [m.transpose(1, 2).unflatten(2, grid) for m in maps]
 
     def _run_blocks(self, tokens: Tensor, absolute: Tensor | None, rotary: Tensor) -> list[Tensor]:
         """Return the (B, N, embed_dim) tokens after each block of `out_layers`, registers and prompts dropped."""
