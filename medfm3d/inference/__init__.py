@@ -12,6 +12,7 @@ from medfm3d.inference.organ_location import LocateOrgansd, read_boxes, read_fra
 from medfm3d.inference.predicted_dice import DiceModel, PredictedDice, fit_dice_model
 from medfm3d.inference.probabilities import SaveProbabilitiesd
 from medfm3d.inference.remarks import list_remarks
+from medfm3d.inference.streaming_inferer import StreamingInferer
 from medfm3d.inference.transductive_inferer import TransductiveInferer, list_refinements, refinement_file
 from medfm3d.inference.uncertainty import AssessQualityd, list_quality, normalised_entropy, organ_features, quality_file
 from medfm3d.inference.workflow import bundle_template, require_values, run_workflow
@@ -28,6 +29,7 @@ __all__ = [
     "LocateOrgansd",
     "PredictedDice",
     "SaveProbabilitiesd",
+    "StreamingInferer",
     "TransductiveInferer",
     "bundle_template",
     "changes_file",

@@ -1,0 +1,123 @@
+"""Where sliding windows lie in a volume, and when each part of it has been seen by all of them."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+Window = tuple[slice, slice, slice]
+CellIndex = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A box of the volume, whole along one axis, that no window's face cuts along the other two.
+
+    Attributes:
+        index: its place along the grid's slow and middle axis.
+        region: its voxels along the volume's axes.
+        windows: how many windows overlap it.
+    """
+
+    index: CellIndex
+    region: Window
+    windows: int
+
+
+@dataclass(frozen=True)
+class WindowGrid:
+    """Sliding windows as MONAI's `sliding_window_inference` places them, in an order that finishes parts early.
+
+    Windows advance slowest along the longest axis and fastest along the shortest, so that what is begun and not yet
+    finished stays small: about one layer of windows across the two shorter axes. The volume is cut into cells at the
+    faces of windows along the slow and the middle axis; along the fast one a cell is as long as the volume. A cell is
+    finished when its last window is done.
+
+    Attributes:
+        size: sides of the volume in voxels, each at least the window's.
+        window: sides of the windows.
+        overlap: share of a window, along each axis, that the next one covers again, 0 or more and below 1.
+    """
+
+    size: tuple[int, int, int]
+    window: tuple[int, int, int]
+    overlap: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if any(not 0 <= share < 1 for share in self.overlap):
+            raise ValueError(f"overlap must be 0 or more and below 1, got {self.overlap}")
+        if any(side < 1 or side > whole for side, whole in zip(self.window, self.size, strict=True)):
+            raise ValueError(f"windows {self.window} do not fit into a volume of {self.size}: pad it")
+
+    @cached_property
+    def axes(self) -> tuple[int, int, int]:
+        """The slow, middle and fast axis: the longest first; of equal ones the first first."""
+        slow, middle, fast = sorted(range(3), key=lambda axis: (-self.size[axis], axis))
+        return slow, middle, fast
+
+    @cached_property
+    def starts(self) -> tuple[list[int], list[int], list[int]]:
+        """First voxels of windows along each axis of the volume."""
+        first, second, third = map(_starts, self.size, self.window, self.overlap)
+        return first, second, third
+
+    def windows(self) -> Iterator[Window]:
+        """Return the windows in the order in which they are to be run."""
+        for places in itertools.product(*(self.starts[axis] for axis in self.axes)):
+            first, second, third = (
+                slice(places[self.axes.index(axis)], places[self.axes.index(axis)] + self.window[axis])
+                for axis in range(3)
+            )
+            yield first, second, third
+
+    def __len__(self) -> int:
+        return len(self.starts[0]) * len(self.starts[1]) * len(self.starts[2])
+
+    @cached_property
+    def cells(self) -> dict[CellIndex, Cell]:
+        """All cells by their index, in rising order of it."""
+        slow, middle, fast = self.axes
+        found = {}
+        for (i, rows), (j, columns) in itertools.product(
+            enumerate(self._intervals(slow)), enumerate(self._intervals(middle))
+        ):
+            region = [slice(0, self.size[fast])] * 3
+            region[slow], region[middle] = rows, columns
+            covering = len(self._covering(slow, rows)) * len(self._covering(middle, columns)) * len(self.starts[fast])
+            found[i, j] = Cell((i, j), (region[0], region[1], region[2]), covering)
+        return found
+
+    def cells_of(self, window: Window) -> list[Cell]:
+        """Return the cells that a window overlaps."""
+        slow, middle, _ = self.axes
+        rows, columns = self._within(slow, window[slow]), self._within(middle, window[middle])
+        return [self.cells[i, j] for i in rows for j in columns]
+
+    def _intervals(self, axis: int) -> list[slice]:
+        return self._cuts[axis]
+
+    @cached_property
+    def _cuts(self) -> tuple[list[slice], ...]:
+        cuts = []
+        for starts, side in zip(self.starts, self.window, strict=True):
+            faces = sorted({*starts, *(start + side for start in starts)})
+            cuts.append([slice(low, high) for low, high in itertools.pairwise(faces)])
+        return tuple(cuts)
+
+    def _covering(self, axis: int, interval: slice) -> list[int]:
+        side = self.window[axis]
+        return [start for start in self.starts[axis] if start <= interval.start and interval.stop <= start + side]
+
+    def _within(self, axis: int, span: slice) -> list[int]:
+        return [
+            number
+            for number, interval in enumerate(self._intervals(axis))
+            if span.start <= interval.start and interval.stop <= span.stop
+        ]
+
+
+def _starts(size: int, window: int, overlap: float) -> list[int]:
+    """First voxels along one axis: even steps, and a last window that ends with the volume."""
+    step = size if window == size else max(1, int(window * (1 - overlap)))
+    steps = -(-(size - window) // step)
+    return [min(number * step, size - window) for number in range(steps + 1)]

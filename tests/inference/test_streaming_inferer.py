@@ -1,0 +1,246 @@
+"""The streaming sliding window against MONAI's, and what it does that MONAI's does not."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor, decollate_batch, list_data_collate
+from monai.inferers import SlidingWindowInferer
+from monai.transforms import Activationsd, Compose, Invertd, Orientationd, Spacingd
+from torch import nn
+
+from medfm3d.inference import StreamingInferer
+
+CASES = [
+    ((40, 70, 50), (32, 32, 32), 0.25, "gaussian", "constant"),
+    ((20, 70, 50), (32, 24, 40), 0.5, "constant", "replicate"),
+    ((33, 65, 97), (32, 32, 32), (0, 0.5, 0.7), "gaussian", "reflect"),
+    ((16, 16, 16), (16, 16, 16), 0.5, "gaussian", "constant"),
+    ((9, 31, 12), (16, 16, 16), 0.6, "gaussian", "replicate"),
+]
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Conv3d(1, 5, 3, padding=1).eval()
+
+
+def volume(*size: int, batch: int = 1) -> torch.Tensor:
+    return torch.randn(batch, 1, *size, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(("size", "window", "overlap", "mode", "padding"), CASES)
+def test_scores_and_labels_equal_those_of_monai(network, size, window, overlap, mode, padding) -> None:
+    x = volume(*size, batch=2)
+    options = {"mode": mode, "padding_mode": padding, "cval": 0.5 if padding == "constant" else 0.0}
+    with torch.no_grad():
+        expected = SlidingWindowInferer(window, 3, overlap, **options)(x, network)
+    logits = StreamingInferer(window, 3, overlap, reduction="logits", **options)(x, network)
+    assert torch.allclose(logits, expected, atol=1e-5)
+    labels = StreamingInferer(window, 3, overlap, reduction="labels", **options)(x, network)
+    assert labels.dtype == torch.uint8
+    assert torch.equal(labels.long(), expected.argmax(1, keepdim=True))
+    probabilities = StreamingInferer(window, 3, overlap, reduction="probabilities", **options)(x, network)
+    assert (probabilities / 255 - expected.softmax(1)).abs().max() <= 0.5 / 255 + 1e-5
+    several = StreamingInferer(window, 3, overlap, reduction="multilabel-labels", **options)(x, network)
+    assert torch.equal(several.bool(), expected.sigmoid() > 0.5)
+
+
+def test_half_precision_sums_stay_close(network) -> None:
+    x = volume(40, 40, 60)
+    exact = StreamingInferer(32, overlap=0.5, mode="gaussian", reduction="logits")(x, network)
+    for dtype, tolerance in ((torch.float16, 0.01), (torch.bfloat16, 0.08)):
+        close = StreamingInferer(32, overlap=0.5, mode="gaussian", reduction="logits", accumulate=dtype)(x, network)
+        assert 0 < (close - exact).abs().max() < tolerance
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "SAL"])
+@pytest.mark.parametrize("spacing_mm", [(1.5, 1.5, 1.5), (0.8, 2.0, 1.0)])
+def test_on_the_grid_of_the_file_it_equals_softmax_inversion_and_argmax(network, codes, spacing_mm) -> None:
+    affine = torch.tensor([[0, 0, -1.2, 40], [0.9, 0, 0, -30], [0, 2.0, 0, 5], [0, 0, 0, 1]], dtype=torch.float64)
+    stored = volume(45, 30, 50)[0].cumsum(3)
+    meta = {"original_affine": affine, "spatial_shape": np.array([45, 30, 50])}
+    to_network = Compose(
+        [Orientationd("image", axcodes=codes, labels=None), Spacingd("image", spacing_mm, dtype=torch.float32)]
+    )
+    data = to_network({"image": MetaTensor(stored, affine=affine, meta=meta)})
+    x = data["image"][None]
+    x.meta.update(data["image"].meta)
+
+    whole = SlidingWindowInferer((24, 16, 16), 2, 0.5, mode="gaussian", padding_mode="replicate")
+    with torch.no_grad():
+        data["pred"] = whole(x, network)[0]
+    back = Compose(
+        [
+            Activationsd("pred", softmax=True),
+            Invertd("pred", to_network, orig_keys="image", nearest_interp=False, to_tensor=True),
+        ]
+    )
+    probabilities = back(data)["pred"]
+    assert probabilities.shape[1:] == stored.shape[1:]
+
+    options = {"overlap": 0.5, "mode": "gaussian", "padding_mode": "replicate", "grid": "input"}
+    ours = StreamingInferer((24, 16, 16), 2, reduction="probabilities", **options)(x, network)
+    # MONAI resamples once to a grid of its own, in float32 coordinates; so do we, by another route.
+    assert (ours[0] / 255 - probabilities).abs().max() < 0.01
+    labels = StreamingInferer((24, 16, 16), 2, reduction="labels", **options)(x, network)
+    assert labels.shape[1:] == stored.shape
+    top = probabilities.topk(2, dim=0).values
+    decided = top[0] - top[1] > 0.02
+    assert decided.float().mean() > 0.9
+    assert torch.equal(labels[0, 0][decided].long(), probabilities.argmax(0)[decided])
+    assert torch.allclose(torch.as_tensor(labels.affine), affine)
+
+
+def test_results_survive_being_taken_from_a_batch(network) -> None:
+    affine = torch.diag(torch.tensor([-2.0, 2.0, 2.0, 1.0], dtype=torch.float64))
+    meta = {"original_affine": affine, "spatial_shape": np.array([20, 21, 22])}
+    stored = {"image": MetaTensor(volume(20, 21, 22)[0], affine=affine, meta=meta)}
+    batch = list_data_collate([Orientationd("image", axcodes="RAS", labels=None)(stored)])
+    (mask,) = decollate_batch(StreamingInferer(16, grid="input")(batch["image"], network))
+    assert mask.shape == (1, 20, 21, 22)
+    assert torch.allclose(mask.affine, affine)
+    assert not mask.applied_operations
+
+
+def test_a_grid_that_is_turned_is_refused(network) -> None:
+    turned = torch.eye(4, dtype=torch.float64)
+    turned[:2, :2] = torch.tensor([[0.8, -0.6], [0.6, 0.8]])
+    meta = {"original_affine": turned, "spatial_shape": (20, 20, 20)}
+    scan = MetaTensor(volume(20, 20, 20), affine=torch.eye(4, dtype=torch.float64), meta=meta)
+    with pytest.raises(ValueError, match="turned against"):
+        StreamingInferer(16, grid="input")(scan, network)
+    with pytest.raises(ValueError, match="needs a MetaTensor"):
+        StreamingInferer(16, grid="input")(volume(20, 20, 20), network)
+
+
+def test_skipped_windows_cost_nothing_and_are_background(network) -> None:
+    x = torch.full((1, 1, 96, 32, 32), -3.0)
+    x[:, :, 20:40] = volume(20, 32, 32)
+    seen = []
+
+    def counted(batch: torch.Tensor) -> torch.Tensor:
+        seen.append(len(batch))
+        return network(batch) + torch.tensor([0.0, 9, 0, 0, 0]).view(1, -1, 1, 1, 1)
+
+    inferer = StreamingInferer(16, overlap=0.5, skip=lambda window: bool((window <= -3).all()))
+    labels = inferer(x, counted)
+    windows = 11 * 3 * 3
+    assert sum(seen) < windows / 2
+    assert (labels[:, :, 20:40] == 1).all()
+    assert (labels[:, :, 56:] == 0).all()
+    logits = StreamingInferer(16, overlap=0.5, skip=inferer.skip, reduction="logits")(x, counted)
+    assert (logits[:, 0, 56:] == 0).all()
+    assert (logits[:, 1:, 56:] < -10).all()
+
+
+def test_a_scan_of_which_every_window_is_skipped_is_background(network) -> None:
+    labels = StreamingInferer(16, skip=lambda window: True)(volume(40, 20, 20), network)
+    assert (labels[:, :, 16:] == 0).all()
+
+
+def test_mirrorings_are_averaged(network) -> None:
+    x = volume(16, 16, 16)
+    with torch.no_grad():
+        looks = [network(x.flip(dims)).flip(dims) for dims in ([], [2], [4], [2, 4])]
+    mirrored = StreamingInferer(16, reduction="logits", mirror_axes=(0, 2))(x, network)
+    assert torch.allclose(mirrored, sum(looks) / 4, atol=1e-5)
+
+
+def test_out_of_memory_halves_the_batch_and_says_so(network) -> None:
+    sizes = []
+
+    def hungry(batch: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(batch))
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("no room")
+        return network(batch)
+
+    x = volume(64, 32, 16)
+    with pytest.warns(UserWarning, match="with 8 windows of 16x16x16 voxels at once; going on with 4") as warned:
+        labels = StreamingInferer(16, 8, 0.5)(x, hungry)
+    assert len(warned) == 2
+    assert sizes.count(8) == 1
+    assert sizes.count(4) == 1, "what did not fit is tried once"
+    assert torch.equal(labels, StreamingInferer(16, 1, 0.5)(x, network))
+
+
+def test_no_room_for_one_window_says_what_to_do() -> None:
+    def starving(batch: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+
+    with pytest.raises(MemoryError, match="use smaller windows"):
+        StreamingInferer(16)(volume(16, 16, 16), starving)
+
+    def broken(batch: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("weights do not fit")
+
+    with pytest.raises(RuntimeError, match="weights do not fit"):
+        StreamingInferer(16)(volume(16, 16, 16), broken)
+
+
+def test_several_devices_share_the_windows(network) -> None:
+    x = volume(60, 32, 40)
+    alone = StreamingInferer(16, 2, 0.5, reduction="logits")(x, network)
+    shared = StreamingInferer(16, 2, 0.5, reduction="logits", devices=("cpu", "cpu"))(x, network)
+    assert torch.equal(alone, shared)
+    with pytest.raises(TypeError, match="torch module"):
+        StreamingInferer(16, devices=("cpu", "cpu"))(x, lambda batch: batch)
+
+
+def test_precision_layout_and_compilation_are_options(network) -> None:
+    x = volume(32, 32, 32)
+    exact = StreamingInferer(16, reduction="logits")(x, network)
+    halved = StreamingInferer(16, reduction="logits", autocast=torch.bfloat16, channels_last=True)(x, network)
+    assert 0 < (halved - exact).abs().max() < 0.1
+
+
+def test_the_result_can_be_a_file(network, tmp_path) -> None:
+    x = volume(40, 20, 30)
+    file = tmp_path / "labels.npy"
+    labels = StreamingInferer(16, output_file=file)(x, network)
+    assert np.array_equal(np.load(file), labels[0].numpy())
+    with pytest.raises(ValueError, match="one volume"):
+        StreamingInferer(16, output_file=file)(volume(20, 20, 20, batch=2), network)
+
+
+def test_other_outputs_are_refused(network) -> None:
+    with pytest.raises(TypeError, match="one tensor"):
+        StreamingInferer(16)(volume(16, 16, 16), lambda batch: (batch, batch))
+    with pytest.raises(TypeError, match="size of its windows"):
+        StreamingInferer(16)(volume(16, 16, 16), lambda batch: batch[..., ::2])
+    with pytest.raises(ValueError, match="reduction must be one of"):
+        StreamingInferer(16, reduction="argmax")
+
+
+PEAK = """
+import sys, torch
+from monai.inferers import SlidingWindowInferer
+from medfm3d.inference import StreamingInferer
+torch.set_num_threads(1)
+network = torch.nn.Conv3d(1, 40, 1)
+x = torch.zeros(1, 1, 320, 64, 64)
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+before = peak()
+with torch.no_grad():
+    if sys.argv[1] == "ours":
+        StreamingInferer(32, overlap=0.25, mode="gaussian")(x, network)
+    else:
+        SlidingWindowInferer(32, overlap=0.25, mode="gaussian")(x, network)
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")
+def test_memory_does_not_hold_all_classes_of_the_volume() -> None:
+    def peak(whose: str) -> int:
+        answer = subprocess.run([sys.executable, "-c", PEAK, whose], check=True, capture_output=True, text=True)
+        return int(answer.stdout.split()[-1])
+
+    whole_kb = 40 * 320 * 64 * 64 * 4 / 1024
+    assert peak("monai") > whole_kb
+    assert peak("ours") < whole_kb / 3
