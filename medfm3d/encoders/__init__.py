@@ -3,6 +3,7 @@
 from medfm3d.encoders.check import check_encoder
 from medfm3d.encoders.encoder import Encoder
 from medfm3d.encoders.registry import ENCODERS, EncoderSpec, create_encoder
+from medfm3d.encoders.swin import SwinEncoder
 from medfm3d.encoders.vit import ViTEncoder, patchify, unpatchify
 from medfm3d.encoders.weights import (
     WeightsError,
@@ -19,6 +20,7 @@ __all__ = [
     "ENCODERS",
     "Encoder",
     "EncoderSpec",
+    "SwinEncoder",
     "ViTEncoder",
     "WeightsError",
     "check_encoder",
