@@ -11,7 +11,7 @@ from medfm3d.inference.window_grid import Cell, CellIndex, Window, WindowGrid
 class CellAccumulator:
     """Blend windows cell by cell and give each cell back when its last window is in.
 
-    Memory is taken for a cell by its first window and given back, for the next one of its size, when the cell is done.
+    Memory is taken for a cell by its first window and given back when the cell is done.
 
     Args:
         grid: the windows and cells of the volume.
@@ -32,7 +32,6 @@ class CellAccumulator:
         self._skipped = False
         self._sums: dict[CellIndex, tuple[Tensor, Tensor]] = {}
         self._waiting = {index: cell.windows for index, cell in grid.cells.items()}
-        self._spare: dict[torch.Size, list[Tensor]] = {}
 
     def add(self, window: Window, scores: Tensor) -> Iterator[tuple[Cell, Tensor]]:
         """Add a window's scores (C, d, h, w), which are overwritten, and yield every cell that this finishes.
@@ -69,19 +68,13 @@ class CellAccumulator:
             if self._skipped and (unseen := weights == 0).any():
                 sums[:, unseen] = self.background.to(sums)[:, None]
             yield cell, sums
-            for buffer in (sums, weights):
-                self._spare.setdefault(buffer.shape, []).append(buffer)
 
     def _sums_of(self, cell: Cell, channels: int) -> tuple[Tensor, Tensor]:
         if cell.index not in self._sums:
             sides = [span.stop - span.start for span in cell.region]
-            sums = self._cleared((channels, *sides), self.dtype)
-            self._sums[cell.index] = sums, self._cleared(tuple(sides), torch.float32)
+            sums = torch.zeros(channels, *sides, dtype=self.dtype, device=self.device)
+            self._sums[cell.index] = sums, torch.zeros(*sides, device=self.device)
         return self._sums[cell.index]
-
-    def _cleared(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        spare = self._spare.get(torch.Size(shape))
-        return spare.pop().zero_() if spare else torch.zeros(shape, dtype=dtype, device=self.device)
 
 
 def _overlap(region: Window, window: Window) -> tuple[Window, Window]:
