@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from medfm3d.encoders.encoder import Encoder
 from medfm3d.encoders.registry import ENCODERS, create_encoder
@@ -24,7 +24,7 @@ class WeightsError(ValueError):
 
 
 def save_weights(
-    module: nn.Module,
+    module: nn.Module | Mapping[str, Tensor],
     path: str | Path,
     *,
     architecture: str,
@@ -35,7 +35,7 @@ def save_weights(
     """Write a module's weights, with a JSON header, to a safetensors file; an existing file is replaced at once.
 
     Args:
-        module: the module.
+        module: the module, or its state dict.
         path: file to write.
         architecture: what the weights belong to, such as the name of an encoder.
         arguments: constructor arguments that differ from those the name implies.
@@ -46,7 +46,7 @@ def save_weights(
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {
         key: value.detach().cpu().to(dtype).contiguous() if value.is_floating_point() else value.detach().cpu()
-        for key, value in module.state_dict().items()
+        for key, value in (module.state_dict() if isinstance(module, nn.Module) else module).items()
     }
     header = {
         "format": FORMAT,
@@ -124,8 +124,8 @@ def start_from(module: nn.Module, path: str | Path | None) -> nn.Module:
     return module
 
 
-def save_encoder(encoder: Encoder, path: str | Path, *, name: str, **header: Any) -> Path:
-    """Write an encoder's weights under its name in `ENCODERS`; `header` as the arguments of `save_weights`."""
+def save_encoder(encoder: Encoder | Mapping[str, Tensor], path: str | Path, *, name: str, **header: Any) -> Path:
+    """Write an encoder's weights, or its state dict, under its name in `ENCODERS`; `header` as of `save_weights`."""
     return save_weights(encoder, path, architecture=name, **header)
 
 

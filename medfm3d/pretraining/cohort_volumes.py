@@ -1,14 +1,16 @@
 """The unlabelled volumes of a cohort, preprocessed once and kept on disk as tensors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from monai.transforms import EnsureTyped, Orientationd, Spacingd, Transform
 
 from medfm3d.cohorts.cohort import read_cohort
-from medfm3d.cohorts.preprocessed_cache import ContentKeyedCache
+from medfm3d.cohorts.preprocessed_cache import ContentKeyedCache, transform_hash
+from medfm3d.cohorts.volume_store import StoredVolume, VolumeStore, is_store
 from medfm3d.volumes import IntensityNormalized, LoadVolumed, VolumeError, find_volumes
 
 
@@ -18,7 +20,7 @@ class PretrainingCohort:
 
     Attributes:
         images: a volume file, a DICOM series folder, a folder of volumes, a folder with a dataset.json (its images are
-            taken, its labels are not), or several of these.
+            taken, its labels are not), a store made of such by `medfm3d data shard`, or several of these.
         weight: how often its windows are drawn, relative to the other cohorts.
         spacing_mm: voxel size to resample to, along the axes of RAS orientation; a single number for all three; each
             scan keeps its own if None.
@@ -46,6 +48,10 @@ class PretrainingCohort:
         """Return the last part of each path."""
         return [path.resolve().name for path in self._paths()]
 
+    def parts(self) -> list["PretrainingCohort"]:
+        """Return one cohort for each path, prepared alike."""
+        return [replace(self, images=path) for path in self._paths()]
+
     def preprocessing(self) -> list[Transform]:
         """Return the transforms from a file to a float16 tensor (1, I, J, K) in RAS with normalised intensities."""
         spacing = [] if self.spacing_mm is None else [Spacingd("image", pixdim=self._spacing(), mode="bilinear")]
@@ -58,6 +64,14 @@ class PretrainingCohort:
                 "image", dtype=torch.float16, track_meta=False
             ),  # half the room, and half the reading, of float32
         ]
+
+    def settings(self) -> dict[str, Any]:
+        """Return how volumes are prepared, as JSON values: spacing, modality, and a digest of the transforms."""
+        return {
+            "spacing_mm": None if self.spacing_mm is None else list(self._spacing()),
+            "modality": self.modality,
+            "preparation": transform_hash(self.preprocessing()).decode(),
+        }
 
     def _paths(self) -> list[Path]:
         return [Path(path) for path in ([self.images] if isinstance(self.images, str | Path) else self.images)]
@@ -91,6 +105,41 @@ class PreparedVolumes:
     def entries(self) -> list[Path]:
         """Return the cache entry of each file: a dictionary whose `image` is a (1, I, J, K) float16 tensor."""
         return [self._cache.entry_path(item) for item in self._items]
+
+
+def prepare_entries(cohort: PretrainingCohort, cache_dir: str | Path) -> None:
+    """Prepare the volumes of a cohort that lie neither in a store nor in the cache."""
+    for part in cohort.parts():
+        if not is_store(part.images):
+            PreparedVolumes(part, part.files(), cache_dir).prepare()
+
+
+def prepared_entries(cohort: PretrainingCohort, cache_dir: str | Path) -> list[Path | StoredVolume]:
+    """Return a cohort's prepared volumes: cache entries, as of `PreparedVolumes`, or volumes in a store.
+
+    Raises:
+        VolumeError: as `PretrainingCohort.files` and `VolumeStore`, and if a store was prepared otherwise than asked.
+    """
+    entries: list[Path | StoredVolume] = []
+    for part in cohort.parts():
+        if is_store(part.images):
+            entries += _stored_volumes(part)
+        else:
+            entries += PreparedVolumes(part, part.files(), cache_dir).entries()
+    return entries
+
+
+def _stored_volumes(cohort: PretrainingCohort) -> list[StoredVolume]:
+    store = VolumeStore(cohort.images)
+    asked = cohort.settings()
+    for name, default in (("spacing_mm", None), ("modality", "auto")):
+        value = asked[name]
+        if value not in (default, store.settings[name]):
+            raise VolumeError(
+                f"{store.folder}: was prepared with {name} {store.settings[name]}, not {value}; leave {name} out, or "
+                "make another store"
+            )
+    return store.volumes
 
 
 def _files_at(path: Path) -> list[Path]:

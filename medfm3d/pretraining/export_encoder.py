@@ -7,8 +7,8 @@ from typing import Any
 import lightning.pytorch as pl
 from torch import Tensor
 
-from medfm3d.encoders import save_encoder
-from medfm3d.pretraining.mae_module import MAEModule
+from medfm3d.encoders import Encoder, save_encoder
+from medfm3d.pretraining.scaled_blocks import whole_state
 
 
 class ExportEncoder(pl.Callback):
@@ -38,25 +38,33 @@ class ExportEncoder(pl.Callback):
         return None if self._last is None else self._last.item()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: MAEModule, outputs: Mapping[str, Any], batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Mapping[str, Any], batch: Any, batch_idx: int
     ) -> None:
         """Remember the loss."""
         self._last = outputs["loss"].detach()
         if self._first is None:
             self._first = self._last
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: MAEModule) -> None:
+    def encoder(self, pl_module: pl.LightningModule) -> Encoder:
+        """Return the encoder that is written."""
+        return pl_module.network.encoder
+
+    def method(self, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """Return what the header says of the method."""
+        return {"method": "masked autoencoder", "mask_ratio": pl_module.network.mask_ratio}
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the file, in the first process alone."""
+        state = whole_state(self.encoder(pl_module))  # by all processes, if they share the weights out
         if not trainer.is_global_zero:
             return
         validation = trainer.callback_metrics.get("val_loss")
         provenance = {
-            "method": "masked autoencoder",
-            "mask_ratio": pl_module.network.mask_ratio,
+            **self.method(pl_module),
             "steps": trainer.global_step,
             "seed": pl_module.seed,
             "train_loss": self.last_loss,
             "val_loss": None if validation is None else validation.item(),
             **self.provenance,
         }
-        save_encoder(pl_module.network.encoder, self.path, name=self.name, provenance=provenance)
+        save_encoder(state, self.path, name=self.name, provenance=provenance)

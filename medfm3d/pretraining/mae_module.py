@@ -8,6 +8,7 @@ from torch import Tensor
 
 from medfm3d.pretraining.masked_autoencoder import MaskedAutoencoder
 from medfm3d.pretraining.masking import seeded_generator
+from medfm3d.pretraining.scaled_blocks import scale_network
 from medfm3d.pretraining.schedule import decay_groups, warmup_cosine
 
 TRAINING, VALIDATION = 0, 1  # streams of masks
@@ -16,8 +17,9 @@ TRAINING, VALIDATION = 0, 1  # streams of masks
 class MAEModule(pl.LightningModule):
     """Masked autoencoder with AdamW, warm-up and cosine by steps (He et al. 2022, appendix A.1).
 
-    Masks are a function of seed, step and rank alone: a resumed run draws those of an uninterrupted one, and the
-    validation windows are hidden alike in every epoch. Batches are dictionaries with `image` (B, C, D, H, W).
+    Masks are a function of seed, step and a window's number in the step's batch over all processes: a resumed run draws
+    those of an uninterrupted one, several processes those of one, and the validation windows are hidden alike in every
+    epoch. Batches are dictionaries with `image` (B, C, D, H, W).
 
     Args:
         network: what is trained.
@@ -26,6 +28,7 @@ class MAEModule(pl.LightningModule):
         warmup_steps: steps of linear rise; 5 % of the run if None.
         weight_decay: of matrices and kernels.
         seed: of the masks.
+        compiled: compile the transformer blocks with `torch.compile`.
 
     Raises:
         ValueError: if the warm-up is not shorter than the run.
@@ -39,18 +42,24 @@ class MAEModule(pl.LightningModule):
         warmup_steps: int | None = None,
         weight_decay: float = 0.05,
         seed: int = 0,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.seed = seed
+        self.compiled = compiled
         self.schedule = warmup_cosine(total_steps // 20 if warmup_steps is None else warmup_steps, total_steps)
+
+    def configure_model(self) -> None:
+        """Compile and share out the network, as flag and strategy ask; Lightning calls it."""
+        scale_network(self, self.network, compiled=self.compiled, entrances=("loss", "reconstruct"))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
         loss = self._loss(batch["image"], TRAINING, self.global_step, batch_idx)
-        self.log("train_loss", loss, prog_bar=True)
+        self.log("train_loss", loss, prog_bar=True, sync_dist=True)
         self.log("lr", self.optimizers().param_groups[0]["lr"])
         return loss
 
@@ -69,5 +78,8 @@ class MAEModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _loss(self, x: Tensor, *stream: int) -> Tensor:
-        mask = self.network.draw_mask(x, seeded_generator(self.seed, *stream, self.global_rank))
-        return self.network.loss(x, mask)
+        first = self.global_rank * len(x)
+        masks = [
+            self.network.draw_mask(x[n : n + 1], seeded_generator(self.seed, *stream, first + n)) for n in range(len(x))
+        ]
+        return self.network.loss(x, torch.cat(masks))

@@ -9,7 +9,8 @@ import numpy as np
 from monai.utils import ensure_tuple_rep
 from torch.utils.data import DataLoader
 
-from medfm3d.pretraining.cohort_volumes import PreparedVolumes, PretrainingCohort
+from medfm3d.pretraining.cohort_volumes import PretrainingCohort, prepare_entries, prepared_entries
+from medfm3d.pretraining.step_loader import StepLoader
 from medfm3d.pretraining.windows import StepSampler, WindowDataset, pretraining_augmentation
 from medfm3d.volumes import VolumeError
 
@@ -19,7 +20,8 @@ TRAINING, VALIDATION, SPLIT = 0, 1, 2  # streams of random numbers
 class PretrainingData(pl.LightningDataModule):
     """Random windows from several cohorts, mixed by their weights; an epoch is a number of steps.
 
-    Volumes are prepared once, by the first process, and kept in `cache_dir`. Some volumes of each cohort are held out
+    Volumes are prepared once, by the first process, and kept in `cache_dir`, unless a cohort lies in a store that
+    `medfm3d data shard` has made. Some volumes of each cohort are held out
     for validation, whose windows are the same in every epoch. Trainers need `use_distributed_sampler=False`.
 
     Args:
@@ -76,7 +78,7 @@ class PretrainingData(pl.LightningDataModule):
     def prepare_data(self) -> None:
         """Preprocess all volumes that are not in the cache yet; Lightning calls it in one process of a machine."""
         for cohort in self.cohorts:
-            PreparedVolumes(cohort, cohort.files(), self.cache_dir).prepare()
+            prepare_entries(cohort, self.cache_dir)
 
     def setup(self, stage: str) -> None:
         """Split each cohort's volumes.
@@ -86,16 +88,22 @@ class PretrainingData(pl.LightningDataModule):
         """
         training, validation = [], []
         for index, cohort in enumerate(self.cohorts):
-            entries = PreparedVolumes(cohort, cohort.files(), self.cache_dir).entries()
+            entries = prepared_entries(cohort, self.cache_dir)
             held_out = self._held_out(cohort, index, len(entries))
             training.append([entry for number, entry in enumerate(entries) if number not in held_out])
             validation.append([entries[number] for number in sorted(held_out)])
         weights = [cohort.weight for cohort in self.cohorts]
-        self.training_set = WindowDataset(
-            training, weights, self.window, self.seed, TRAINING, pretraining_augmentation()
-        )
+        self.training_set = self.training_dataset(training, weights)
         if self.validation_windows:
-            self.validation_set = WindowDataset(validation, weights, self.window, self.seed, VALIDATION)
+            self.validation_set = self.validation_dataset(validation, weights)
+
+    def training_dataset(self, entries: list[list[Path]], weights: list[float]) -> WindowDataset:
+        """Return the windows to learn from, given the prepared volumes of each cohort."""
+        return WindowDataset(entries, weights, self.window, self.seed, TRAINING, pretraining_augmentation())
+
+    def validation_dataset(self, entries: list[list[Path]], weights: list[float]) -> WindowDataset:
+        """Return the windows to validate on, the same ones each time."""
+        return WindowDataset(entries, weights, self.window, self.seed, VALIDATION)
 
     def train_dataloader(self) -> DataLoader:
         """Return the loader of training windows; it goes on where the trainer's step count stands."""
@@ -130,7 +138,7 @@ class PretrainingData(pl.LightningDataModule):
         return set(np.random.default_rng([self.seed, SPLIT, index]).permutation(volumes)[:count].tolist())
 
     def _loader(self, dataset: WindowDataset, sampler: StepSampler) -> DataLoader:
-        return DataLoader(
+        return StepLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=sampler,

@@ -12,6 +12,7 @@ from torch import Tensor
 from medfm3d.pretraining.mae_module import MAEModule
 from medfm3d.pretraining.masked_autoencoder import MaskedAutoencoder
 from medfm3d.pretraining.masking import seeded_generator
+from medfm3d.pretraining.scaled_blocks import is_sharded
 
 PLANES = ("sagittal", "coronal", "axial")  # slices across the first, second and third axis of RAS
 
@@ -35,7 +36,7 @@ class ReconstructionPicture(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: MAEModule) -> None:
         """Draw, if this epoch's turn has come; in the first process alone."""
         epoch = trainer.current_epoch + 1
-        if epoch % self.every_n_epochs or not trainer.is_global_zero:
+        if epoch % self.every_n_epochs or not (trainer.is_global_zero or is_sharded(pl_module.network)):
             return
         dataset = trainer.datamodule.validation_set or trainer.datamodule.training_set
         window = dataset[0]["image"][None].to(pl_module.device)
@@ -44,6 +45,8 @@ class ReconstructionPicture(pl.Callback):
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             figure = draw_reconstruction(pl_module.network, window, seed=pl_module.seed)
         pl_module.train(was_training)
+        if not trainer.is_global_zero:  # it was needed to compute alone, for the weights it holds
+            return
         save_figure(figure, self.folder / f"epoch_{epoch:04d}.png")
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):

@@ -11,6 +11,8 @@ from monai.transforms import Compose, RandFlip, RandScaleIntensity, RandShiftInt
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from medfm3d.cohorts.volume_store import StoredVolume
+
 
 class WindowDataset(Dataset):
     """Window number i of an endless sequence: its volume, place and augmentation follow from (seed, stream, i).
@@ -18,7 +20,7 @@ class WindowDataset(Dataset):
     So a run that is resumed at step s goes on with the very windows that it would have seen, without any state saved.
 
     Args:
-        entries: prepared volumes of each cohort, as `PreparedVolumes.entries`.
+        entries: prepared volumes of each cohort, as `prepared_entries`.
         weights: how often each cohort is drawn.
         window: sides (D, H, W) in voxels; smaller volumes are padded with their least value.
         seed: of everything drawn.
@@ -28,7 +30,7 @@ class WindowDataset(Dataset):
 
     def __init__(
         self,
-        entries: Sequence[Sequence[Path]],
+        entries: Sequence[Sequence[Path | StoredVolume]],
         weights: Sequence[float],
         window: Sequence[int],
         seed: int,
@@ -43,18 +45,28 @@ class WindowDataset(Dataset):
         self.augmentation = augmentation
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        rng = np.random.default_rng([self.seed, self.stream, number])
-        cohort = self.entries[rng.choice(len(self.entries), p=self.probabilities)]
-        # Memory-mapped: only the pages under the window are read from disk.
-        volume = torch.load(cohort[rng.integers(len(cohort))], weights_only=True, mmap=True)["image"]
+        volume, rng = self.draw(number)
         window = random_window(volume, self.window, rng)
         if self.augmentation is not None:
             self.augmentation.set_random_state(seed=int(rng.integers(2**32)))
             window = self.augmentation(window)
         return {"image": torch.as_tensor(window)}
 
+    def draw(self, number: int) -> tuple[Tensor | StoredVolume, np.random.Generator]:
+        """Return the volume (1, I, J, K) that item `number` is cut from, and the generator that draws the rest."""
+        rng = np.random.default_rng([self.seed, self.stream, number])
+        cohort = self.entries[rng.choice(len(self.entries), p=self.probabilities)]
+        return open_volume(cohort[rng.integers(len(cohort))]), rng
 
-def random_window(volume: Tensor, window: Sequence[int], rng: np.random.Generator) -> Tensor:
+
+def open_volume(entry: Path | StoredVolume) -> Tensor | StoredVolume:
+    """Return a prepared volume (1, I, J, K) of which what is sliced out is read: pages of a file, or chunks."""
+    if isinstance(entry, StoredVolume):
+        return entry
+    return torch.load(entry, weights_only=True, mmap=True)["image"]
+
+
+def random_window(volume: Tensor | StoredVolume, window: Sequence[int], rng: np.random.Generator) -> Tensor:
     """Cut a window at a random place out of (1, I, J, K); along shorter axes the volume lies at a random place in it.
 
     Returns:
