@@ -25,6 +25,25 @@ def warmup_cosine(warmup_steps: int, total_steps: int, final_factor: float = 0.0
     return factor
 
 
+def cosine_ramp(first: float, last: float, total_steps: int) -> Callable[[int], float]:
+    """Return a value that goes from `first` at step 0 to `last` at `total_steps`, and stays there: half a cosine."""
+
+    def value(step: int) -> float:
+        progress = min(1.0, step / max(1, total_steps))
+        return last + (first - last) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    return value
+
+
+def linear_ramp(first: float, last: float, steps: int) -> Callable[[int], float]:
+    """Return a value that goes from `first` at step 0 to `last` at step `steps` in a line, and stays there."""
+
+    def value(step: int) -> float:
+        return last if step >= steps else first + (last - first) * step / steps
+
+    return value
+
+
 def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Split trained weights for an optimiser: matrices and kernels decay; norms, biases and learnt tokens do not."""
     trained = [(name, weight) for name, weight in module.named_parameters() if weight.requires_grad]
