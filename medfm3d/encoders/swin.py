@@ -9,7 +9,7 @@ from monai.utils import ensure_tuple_rep
 from torch import Tensor, nn
 
 from medfm3d.encoders.encoder import Encoder
-from medfm3d.encoders.visible_swin import VisibleUnits, run_stage
+from medfm3d.encoders.visible_swin import SwinBlock, VisibleUnits, run_stage
 from medfm3d.encoders.vit import patchify
 
 STAGES = 4  # SwinTransformer has four, whatever its arguments
@@ -102,6 +102,8 @@ class SwinEncoder(Encoder):
         # Its parts, not itself, are taken in, so that no prefix stands before the keys of public checkpoints.
         for name, part in swin.named_children():
             self.add_module(name, part)
+        for block in self.transformer_blocks():
+            block.__class__ = SwinBlock  # MONAI's stages name their blocks' class, and take no other
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the five maps; see `Encoder.forward`."""

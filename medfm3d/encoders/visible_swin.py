@@ -31,6 +31,31 @@ class VisibleUnits:
         return self._groups[key]
 
 
+class SwinBlock(SwinTransformerBlock):
+    """MONAI's block, which also takes the visible tokens of mask units, with their groups in place of a mask.
+
+    Both ways go through `forward`, so that whatever stands around a block (hooks, sharding) sees either.
+    """
+
+    def forward(self, x: Tensor, mask_matrix: Tensor | WindowGroups | None) -> Tensor:
+        """Return tokens of the same shape.
+
+        Args:
+            x: (B, D, H, W, C), with MONAI's mask of shifted windows; or (B, N_visible, s, s, s, C), with groups.
+            mask_matrix: the mask or the groups.
+        """
+        if not isinstance(mask_matrix, WindowGroups):
+            return super().forward(x, mask_matrix)
+        if self.use_checkpoint and torch.is_grad_enabled():
+            return checkpoint(self._forward_visible, x, mask_matrix, use_reentrant=False)
+        return self._forward_visible(x, mask_matrix)
+
+    @torch.compiler.disable  # the groups' sizes change with every mask
+    def _forward_visible(self, x: Tensor, groups: WindowGroups) -> Tensor:
+        x = x + self.drop_path(_attend(self.norm1(x), self.attn, groups))
+        return x + self.forward_part2(x)
+
+
 def run_stage(tokens: Tensor, convolution: UnetrBasicBlock | None, stage: BasicLayer, units: VisibleUnits) -> Tensor:
     """Return what a stage makes of the visible tokens, (B, N_visible, s/2, s/2, s/2, 2 C).
 
@@ -43,18 +68,9 @@ def run_stage(tokens: Tensor, convolution: UnetrBasicBlock | None, stage: BasicL
     if convolution is not None:
         tokens = _convolve(tokens, convolution, units)
     for block in stage.blocks:
-        groups = units.groups(tokens.shape[2], block)
-        if block.use_checkpoint and torch.is_grad_enabled():
-            tokens = checkpoint(_run_block, tokens, block, groups, use_reentrant=False)
-        else:
-            tokens = _run_block(tokens, block, groups)
+        tokens = block(tokens, units.groups(tokens.shape[2], block))
     # A unit has a whole number of merged tokens along each axis, so merging never joins two units.
     return stage.downsample(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
-
-
-def _run_block(tokens: Tensor, block: SwinTransformerBlock, groups: WindowGroups) -> Tensor:
-    tokens = tokens + block.drop_path(_attend(block.norm1(tokens), block.attn, groups))
-    return tokens + block.forward_part2(tokens)
 
 
 def _attend(tokens: Tensor, attention: WindowAttention, groups: WindowGroups) -> Tensor:

@@ -7,7 +7,9 @@ from medfm3d.pretraining.export_encoder import ExportEncoder
 from medfm3d.pretraining.image_synthesis import synthesise_image
 from medfm3d.pretraining.label_maps import LabelMapCohort
 from medfm3d.pretraining.mae_module import MAEModule
-from medfm3d.pretraining.masked_autoencoder import MaskedAutoencoder, MaskedPrediction, patch_scale
+from medfm3d.pretraining.masked_autoencoder import MaskedAutoencoder, patch_scale
+from medfm3d.pretraining.masked_methods import create_masked_network
+from medfm3d.pretraining.masked_network import MaskedNetwork, MaskedPrediction
 from medfm3d.pretraining.masking import random_mask, seeded_generator
 from medfm3d.pretraining.pretraining_data import PretrainingData
 from medfm3d.pretraining.random_shapes import random_shapes
@@ -17,6 +19,7 @@ from medfm3d.pretraining.resuming import find_checkpoint, load_network
 from medfm3d.pretraining.scaled_blocks import compile_blocks, scale_network, shard_blocks, whole_state
 from medfm3d.pretraining.schedule import decay_groups, warmup_cosine
 from medfm3d.pretraining.sharding import shard_cohort
+from medfm3d.pretraining.simmim import SimMIM
 from medfm3d.pretraining.step_loader import StepLoader
 from medfm3d.pretraining.step_seed import StepSeed
 from medfm3d.pretraining.synthesis_data import SynthesisData, SynthesisDataset
@@ -34,12 +37,14 @@ __all__ = [
     "LabelMapCohort",
     "MAEModule",
     "MaskedAutoencoder",
+    "MaskedNetwork",
     "MaskedPrediction",
     "PreparedVolumes",
     "PretrainingCohort",
     "PretrainingData",
     "RandomisedSynthesis",
     "ReconstructionPicture",
+    "SimMIM",
     "StepLoader",
     "StepSampler",
     "StepSeed",
@@ -49,6 +54,7 @@ __all__ = [
     "TrainingFlops",
     "WindowDataset",
     "compile_blocks",
+    "create_masked_network",
     "decay_groups",
     "draw_reconstruction",
     "find_checkpoint",

@@ -51,7 +51,7 @@ class ExportEncoder(pl.Callback):
 
     def method(self, pl_module: pl.LightningModule) -> dict[str, Any]:
         """Return what the header says of the method."""
-        return {"method": "masked autoencoder", "mask_ratio": pl_module.network.mask_ratio}
+        return {"method": pl_module.network.method, "mask_ratio": pl_module.network.mask_ratio}
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the file, in the first process alone."""

@@ -6,7 +6,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from medfm3d.pretraining.masked_autoencoder import MaskedAutoencoder
+from medfm3d.pretraining.masked_network import MaskedNetwork
 from medfm3d.pretraining.masking import seeded_generator
 from medfm3d.pretraining.scaled_blocks import scale_network
 from medfm3d.pretraining.schedule import decay_groups, warmup_cosine
@@ -36,7 +36,7 @@ class MAEModule(pl.LightningModule):
 
     def __init__(
         self,
-        network: MaskedAutoencoder,
+        network: MaskedNetwork,
         total_steps: int,
         learning_rate: float = 1e-3,
         warmup_steps: int | None = None,

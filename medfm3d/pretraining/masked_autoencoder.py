@@ -1,7 +1,7 @@
 """Masked autoencoder: an encoder sees a few patches, a light decoder guesses the voxels of the rest."""
 
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -9,37 +9,28 @@ from dynamic_network_architectures.building_blocks.eva import Eva
 from timm.layers.pos_embed_sincos import build_rotary_pos_embed, freq_bands
 from torch import Tensor, nn
 
-from medfm3d.encoders import Encoder, patchify, unpatchify
-from medfm3d.pretraining.masking import random_mask, seeded_generator
+from medfm3d.encoders import Encoder
+from medfm3d.pretraining.masked_network import MaskedNetwork, MaskedPrediction
 
 # He et al. add this to a patch's variance, so that patches without contrast give targets near 0 and not noise.
 VARIANCE_FLOOR = 1e-6
 
 
-class MaskedPrediction(NamedTuple):
-    """What the decoder says of the hidden units.
-
-    Attributes:
-        patches: (B, N_hidden, C x p x p x p) predicted voxels, each patch on its own scale of mean 0 and deviation 1.
-        hidden: (B, N_hidden) numbers of these units, rising within each sample.
-    """
-
-    patches: Tensor
-    hidden: Tensor
-
-
-class MaskedAutoencoder(nn.Module):
+class MaskedAutoencoder(MaskedNetwork):
     """An encoder with a light transformer decoder that reconstructs what the encoder did not see.
 
     The encoder computes the visible units alone. The decoder is made of the ViT's own blocks with 3D rotary positions.
     It gets the encoded units and one learnt mask token for each hidden unit, adds fixed sine-cosine positions, and
     predicts the hidden units' voxels normalised by each patch's own mean and standard deviation.
 
+    Where units are coarser than patches, the decoder's tokens are patches: those of visible units are sums of what the
+    encoder's maps say there, as Hiera adds its stages up for its decoder, from the patch's own stride to the coarsest.
+
     Sources: He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners"; Wald et al. 2025, "Primus"
-    (arXiv 2503.01835), for the blocks.
+    (arXiv 2503.01835), for the blocks; Ryali et al. 2023, "Hiera" (arXiv 2306.00989), for encoders with finer maps.
 
     Args:
-        encoder: any encoder; its `patch_size` is the mask unit.
+        encoder: any encoder with `forward_visible`; its `patch_size` is the mask unit.
         decoder_dim: token length of the decoder, a multiple of 6 x decoder_heads.
         decoder_depth: number of its blocks.
         decoder_heads: its attention heads.
@@ -49,6 +40,8 @@ class MaskedAutoencoder(nn.Module):
         ValueError: if the decoder's sizes do not fit each other.
     """
 
+    method = "masked autoencoder"
+
     def __init__(
         self,
         encoder: Encoder,
@@ -57,13 +50,16 @@ class MaskedAutoencoder(nn.Module):
         decoder_heads: int = 2,
         mask_ratio: float = 0.75,
     ) -> None:
-        super().__init__()
+        super().__init__(encoder, mask_ratio)
         if decoder_dim % (6 * decoder_heads):
             raise ValueError(f"decoder_dim {decoder_dim} must be a multiple of 6 x decoder_heads = {6 * decoder_heads}")
-        self.encoder = encoder
-        self.mask_ratio = mask_ratio
-        patch_voxels = encoder.in_channels * encoder.patch_size[0] * encoder.patch_size[1] * encoder.patch_size[2]
         self.embedding = nn.Linear(encoder.embed_dim, decoder_dim)
+        finer = [
+            channels
+            for stride, channels in zip(encoder.strides, encoder.channels, strict=True)
+            if self.predicted_patch[0] <= stride < encoder.patch_size[0]
+        ]
+        self.finer_embeddings = nn.ModuleList(nn.Linear(channels, decoder_dim) for channels in finer)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_dim))
         self.decoder = Eva(
             embed_dim=decoder_dim,
@@ -73,52 +69,29 @@ class MaskedAutoencoder(nn.Module):
             use_abs_pos_emb=False,
             use_rot_pos_emb=False,  # computed below, for whatever window comes
         )
-        self.head = nn.Linear(decoder_dim, patch_voxels)
+        self.head = nn.Linear(decoder_dim, encoder.in_channels * math.prod(self.predicted_patch))
         nn.init.normal_(self.mask_token, std=0.02)
-        for linear in (self.embedding, self.head):
+        for linear in (self.embedding, *self.finer_embeddings, self.head):
             nn.init.trunc_normal_(linear.weight, std=0.02)
             nn.init.zeros_(linear.bias)
         rotary_dim = 2 * decoder_dim // decoder_heads // 3
         self.register_buffer("rotary_bands", freq_bands(rotary_dim // 4, step=1), persistent=False)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the reconstruction of a window, as `reconstruct`; without a mask, one drawn from seed 0.
-
-        Args:
-            x: (B, C, D, H, W), sides multiples of the encoder's coarsest stride.
-            mask: (B, N) bool, True where hidden, N units in row-major order.
-        """
-        if mask is None:
-            mask = self.draw_mask(x, seeded_generator(0))
-        return self.reconstruct(x, mask)
-
-    def draw_mask(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Return a (B, N) mask for a batch of windows (B, C, D, H, W), on the batch's device."""
-        d, h, w = self.encoder.unit_grid(x.shape[2:])
-        return random_mask(x.shape[0], d * h * w, self.mask_ratio, generator).to(x.device)
-
     def predict(self, x: Tensor, mask: Tensor) -> MaskedPrediction:
-        """Predict the hidden units from the visible ones.
-
-        Args:
-            x: (B, C, D, H, W).
-            mask: (B, N) bool, True where hidden; every sample hides equally many.
-
-        Raises:
-            ValueError: if the window or mask does not fit the encoder.
-        """
-        seen = self.embedding(self.encoder.forward_visible(x, mask))
+        """Predict the hidden units from the visible ones, each patch normalised; see `MaskedNetwork.predict`."""
+        seen = self._embed(self.encoder.visible_pyramid(x, mask))
+        grid = self.encoder.unit_grid(x.shape[2:])
         # Attention does not mind the order of tokens, so long as each keeps its rotary position: visible ones first
         # saves putting them back in their places.
-        order = mask.byte().argsort(dim=1, stable=True)
+        order = self.patch_order(mask, grid)
         hidden = order[:, seen.shape[1] :]
         guesses = self.mask_token.to(seen.dtype).expand(x.shape[0], hidden.shape[1], -1)
         tokens = torch.cat((seen, guesses), dim=1)
-        grid = self.encoder.unit_grid(x.shape[2:])
+        patch_grid = tuple(cells * self.patches_per_side for cells in grid)
         # Mask tokens are all alike, and rotary positions alone tell them apart only as far as attention is sharp, which
         # it is not at the start.
-        tokens = tokens + sincos_positions(grid, tokens.shape[-1], x.device)[order]
-        rotary = self._rotary_positions(grid)[order].unsqueeze(1)
+        tokens = tokens + sincos_positions(patch_grid, tokens.shape[-1], x.device)[order]
+        rotary = self._rotary_positions(patch_grid)[order].unsqueeze(1)
         for block in self.decoder.blocks:
             tokens = block(tokens, rope=rotary)
         patches = self.head(self.decoder.norm(tokens[:, seen.shape[1] :]))
@@ -127,29 +100,28 @@ class MaskedAutoencoder(nn.Module):
     def loss(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return the mean squared error over the voxels of the hidden units, each patch normalised by its own scale."""
         prediction = self.predict(x, mask)
-        patches = _take(patchify(x, self.encoder.patch_size), prediction.hidden)
-        mean, deviation = patch_scale(patches.float())
-        return F.mse_loss(prediction.patches.float(), (patches.float() - mean) / deviation)
+        patches = self.hidden_patches(x, prediction.hidden).float()
+        mean, deviation = patch_scale(patches)
+        return F.mse_loss(prediction.patches.float(), (patches - mean) / deviation)
 
-    @torch.no_grad()
-    def reconstruct(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Return (B, C, D, H, W): visible patches as they are, hidden ones predicted, on the scale of `x`.
+    def restored(self, prediction: Tensor, patches: Tensor) -> Tensor:
+        """Return predictions with mean and standard deviation of the patches they stand for, as He et al. show them.
 
-        A prediction is normalised; it takes mean and standard deviation of the patch it stands for, as in the figures
-        of He et al. The picture shows structure that was guessed, not intensities that were.
+        The picture shows structure that was guessed, not intensities that were.
         """
-        prediction = self.predict(x, mask)
-        patches = patchify(x, self.encoder.patch_size).float()
-        mean, deviation = patch_scale(_take(patches, prediction.hidden))
-        guessed = prediction.patches.float() * deviation + mean
-        index = prediction.hidden[..., None].expand_as(guessed)
-        filled = patches.scatter(1, index, guessed)
-        return unpatchify(filled, self.encoder.patch_size, x.shape[2:], self.encoder.in_channels)
+        mean, deviation = patch_scale(patches)
+        return prediction * deviation + mean
 
-    def hide(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Return a copy of (B, C, D, H, W) whose hidden units hold the batch's least value, for pictures."""
-        patches = patchify(x, self.encoder.patch_size).masked_fill(mask[..., None], x.min().item())
-        return unpatchify(patches, self.encoder.patch_size, x.shape[2:], self.encoder.in_channels)
+    def _embed(self, pyramid: Sequence[Tensor]) -> Tensor:
+        """Return (B, N_visible x patches of a unit, decoder_dim) of the visible units' pyramid."""
+        maps = pyramid[len(pyramid) - 1 - len(self.finer_embeddings) :]
+        total: Tensor | float = 0.0
+        for embedding, feature_map in zip((*self.finer_embeddings, self.embedding), maps, strict=True):
+            tokens = embedding(feature_map.movedim(2, -1))  # (B, N_visible, d, h, w, decoder_dim)
+            for axis in (2, 3, 4):
+                tokens = tokens.repeat_interleave(self.patches_per_side // tokens.shape[axis], dim=axis)
+            total = total + tokens
+        return total.flatten(1, 4)
 
     def _rotary_positions(self, grid: tuple[int, int, int]) -> Tensor:
         """Return (N, 2 x head_dim) sines and cosines of the unit positions of a grid."""
@@ -172,7 +144,3 @@ def patch_scale(patches: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation, each (B, N, 1), of patches (B, N, voxels); the deviation is never 0."""
     variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
     return mean, (variance + VARIANCE_FLOOR).sqrt()
-
-
-def _take(patches: Tensor, index: Tensor) -> Tensor:
-    return patches.gather(1, index[..., None].expand(-1, -1, patches.shape[-1]))

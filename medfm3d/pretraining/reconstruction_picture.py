@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from medfm3d.pretraining.mae_module import MAEModule
-from medfm3d.pretraining.masked_autoencoder import MaskedAutoencoder
+from medfm3d.pretraining.masked_network import MaskedNetwork
 from medfm3d.pretraining.masking import seeded_generator
 from medfm3d.pretraining.scaled_blocks import is_sharded
 
@@ -53,7 +53,7 @@ class ReconstructionPicture(pl.Callback):
                 logger.experiment.add_figure("reconstruction", figure, global_step=trainer.global_step)
 
 
-def draw_reconstruction(network: MaskedAutoencoder, window: Tensor, seed: int) -> Figure:
+def draw_reconstruction(network: MaskedNetwork, window: Tensor, seed: int) -> Figure:
     """Return a figure of a window (1, C, D, H, W): central slices of its first channel in three planes.
 
     One row for each plane; columns are the original, what the encoder sees, and the reconstruction.
