@@ -1,4 +1,4 @@
-"""`medfm3d data`: which cohorts there are, fetching one, and checking a folder of scans."""
+"""`medfm3d data`: which cohorts there are, fetching one, checking a folder of scans, and storing it in shards."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -10,9 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from medfm3d.cli.options import Device, JsonFile, Seed, start, write_result
+from medfm3d.cli.shard import shard
 from medfm3d.cohorts import CohortReport, check_cohort, fetch, list_manifests
 
-data = typer.Typer(help="List, fetch and check cohorts.", no_args_is_help=True)
+data = typer.Typer(help="List, fetch, check and store cohorts.", no_args_is_help=True)
+data.command("shard")(shard)
 
 
 @data.command("list")
