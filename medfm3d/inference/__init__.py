@@ -11,10 +11,11 @@ from medfm3d.inference.log_priors import AddLogPriorsd, list_log_priors, log_pri
 from medfm3d.inference.organ_location import LocateOrgansd, read_boxes, read_frame
 from medfm3d.inference.predicted_dice import DiceModel, PredictedDice, fit_dice_model
 from medfm3d.inference.probabilities import SaveProbabilitiesd
+from medfm3d.inference.reduce_to_input_grid import ReduceToInputGridd
 from medfm3d.inference.remarks import list_remarks
 from medfm3d.inference.streaming_inferer import StreamingInferer
 from medfm3d.inference.transductive_inferer import TransductiveInferer, list_refinements, refinement_file
-from medfm3d.inference.uncertainty import AssessQualityd, list_quality, normalised_entropy, organ_features, quality_file
+from medfm3d.inference.uncertainty import AssessQualityd, list_quality, organ_features, quality_file
 from medfm3d.inference.workflow import bundle_template, require_values, run_workflow
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "KeepExpectedComponentsd",
     "LocateOrgansd",
     "PredictedDice",
+    "ReduceToInputGridd",
     "SaveProbabilitiesd",
     "StreamingInferer",
     "TransductiveInferer",
@@ -42,7 +44,6 @@ __all__ = [
     "list_refinements",
     "list_remarks",
     "log_priors_file",
-    "normalised_entropy",
     "organ_features",
     "quality_file",
     "read_boxes",

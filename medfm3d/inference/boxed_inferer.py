@@ -12,14 +12,15 @@ from torch import Tensor
 from medfm3d.inference.organ_location import read_boxes
 from medfm3d.volumes import plain_tensor
 
-OUTSIDE_LOGIT = -20.0  # of organs outside the box; background has 0 there
 SEARCHED_KEY = "searched_share"
 
 Region = tuple[slice, slice, slice]
 
 
 class BoxedInferer(Inferer):
-    """Run an inferer in the box that holds the boxes of all organs; outside it everything is background.
+    """Run an inferer in the box that holds the boxes of all organs, and return the logits of that box.
+
+    The affine of the result tells where the box lies in the scan; outside it everything is background.
 
     The boxes come from the scan's metadata, where `LocateOrgansd` put them. An organ whose mask touches a face of the
     box that is no face of the scan may go on behind it: then the box grows there, and is run again, until nothing
@@ -45,7 +46,7 @@ class BoxedInferer(Inferer):
         self.growth = growth
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
-        """Return logits (1, C, D, H, W) of a scan (1, 1, D, H, W)."""
+        """Return logits (1, C, d, h, w) of the box that was run in the end, of a scan (1, 1, D, H, W)."""
         boxes = read_boxes(inputs)
         if boxes is None or inputs.shape[0] != 1:
             raise ValueError(
@@ -59,11 +60,12 @@ class BoxedInferer(Inferer):
             if not touched.any():
                 break
             region = _moved(region, touched * self.growth, sides)
-        whole = torch.full((1, said.shape[1], *sides), OUTSIDE_LOGIT, dtype=said.dtype, device=said.device)
-        whole[:, 0] = 0
-        whole[(slice(None), slice(None), *region)] = said
         inputs.meta[SEARCHED_KEY] = float(np.prod([span.stop - span.start for span in region]) / np.prod(sides))
-        return MetaTensor(whole).copy_meta_from(inputs)
+        boxed = MetaTensor(said).copy_meta_from(inputs)
+        affine = torch.as_tensor(inputs.affine, dtype=torch.float64).clone()
+        affine[..., :3, 3] += affine[..., :3, :3] @ torch.tensor([float(span.start) for span in region]).double()
+        boxed.affine = affine
+        return boxed
 
     def _run(
         self, inputs: MetaTensor, region: Region, network: Callable[..., Any], *args: Any, **kwargs: Any

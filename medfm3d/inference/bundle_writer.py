@@ -51,6 +51,7 @@ def write_bundle(
     encoder_weights: str | Path,
     decoder_weights: str | Path | None,
     iterations: int,
+    encoder_arguments: Mapping[str, Any] | None = None,
     priors: Sequence[str] = tuple(PRIORS),
     training_priors: Sequence[str] = (),
     boxed: bool = False,
@@ -76,6 +77,7 @@ def write_bundle(
         encoder_weights: pretrained weights that adaptation started from.
         decoder_weights: pretrained decoder weights, if any.
         iterations: optimiser steps taken.
+        encoder_arguments: arguments that differ from those of the named encoder.
         priors: names of the organ priors that are fitted and stored.
         training_priors: names of those that were constraints in training.
         boxed: whether it was trained inside the organs' box; inference then starts out boxed too.
@@ -112,6 +114,7 @@ def write_bundle(
         "seed": seed,
         "support": [case.name for case in support],
         "encoder": encoder,
+        "encoder_arguments": dict(encoder_arguments or {}),
         "decoder_pretrained": decoder_weights is not None,
         "encoder_provenance": read_header(encoder_weights)["provenance"],
     }
@@ -133,6 +136,7 @@ def _fill_in_configs(configs: Path, card: Mapping[str, Any]) -> None:
     inference["boxed"] = card["boxed"]
     inference["network_def"] |= {
         "encoder": card["encoder"],
+        "encoder_arguments": card["encoder_arguments"],
         "adapter": card["method"],
         "adapter_arguments": card["method_arguments"],
     }
@@ -152,6 +156,7 @@ def _fill_in_configs(configs: Path, card: Mapping[str, Any]) -> None:
             "reason": card["method_reason"],
         },
         "encoder": card["encoder"],
+        "encoder_arguments": card["encoder_arguments"],
         "priors": card["priors"],
         "training_priors": card["training_priors"],
         "boxed": card["boxed"],
@@ -193,6 +198,11 @@ def _fill_in_configs(configs: Path, card: Mapping[str, Any]) -> None:
 def _write_readme(path: Path, card: Mapping[str, Any]) -> None:
     plan = card["plan"]
     organs = "\n".join(f"| {number} | {organ} |" for organ, number in plan["organs"].items())
+    origin = card["encoder_provenance"]
+    terms = ""
+    if "licence" in origin:
+        warning = f": {origin['licence']['warning']}" if origin["licence"]["warning"] else ""
+        terms = f"\nIts encoder is {origin['title']}, licence {origin['licence']['name']}{warning}.\n"
     text = f"""# {card["name"]}
 
 A MONAI bundle that outlines organs in {plan["modality"]}, adapted by medfm3d {card["medfm3d_version"]} from
@@ -210,6 +220,7 @@ Scans are brought to {" x ".join(f"{size:g}" for size in plan["spacing_mm"])} mm
     python -m monai.bundle run --config_file configs/inference.json --bundle_root . \\
         --dataset_dir SCANS --output_dir MASKS
 
+{terms}
 A config's `$` expressions are Python code: run bundles from people you trust. Not for clinical use.
 """
     path.write_text(text, encoding="utf-8")

@@ -1,5 +1,7 @@
 """Finished cells, reduced and written on the output's grid."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -25,6 +27,8 @@ class CellWriter:
         output_grid: the grid to write on.
         reduction: what is kept of scores.
         output: where it is written, (channels, *output_grid.shape).
+        cut: of the low and high face along each axis, whether the volume is a box cut there out of a larger one: then
+            nothing is written outside of it, where otherwise the outermost voxels are continued.
     """
 
     def __init__(
@@ -35,19 +39,21 @@ class CellWriter:
         output_grid: OutputGrid,
         reduction: ScoreReduction,
         output: Tensor,
+        cut: Sequence[tuple[bool, bool]] = ((False, False),) * 3,
     ) -> None:
         self.slow, self.middle, self.fast = grid.axes
         self.padding, self.size = padding, size
         self.output_grid = output_grid
         self.reduction = reduction
         self.output = output
-        self._places = [output_grid.coordinates(axis, size[axis]) for axis in range(3)]
+        self._places = [output_grid.coordinates(axis, size[axis], cut[axis]) for axis in range(3)]
+        self._in_place = output_grid.is_network_grid and output_grid.shape == size
         self._last_planes: dict[CellIndex, Tensor] = {}
         self._last_columns: dict[CellIndex, Tensor] = {}
 
     def write(self, cell: Cell, scores: Tensor) -> None:
         """Write what a cell's mean scores (C, ...) say."""
-        if self.output_grid.is_network_grid:
+        if self._in_place:
             self._write_as_it_is(cell, scores)
         else:
             self._write_resampled(cell, scores)
@@ -66,8 +72,7 @@ class CellWriter:
         block, origin = self._with_neighbours(cell, self.reduction.before_resampling(scores).float())
         wanted: list[tuple[slice, np.ndarray]] = []
         for axis, span in enumerate(cell.region):
-            _, places = self._places[axis]
-            places = places + self.padding[axis]
+            places = self._places[axis] + self.padding[axis]
             first = span.start - 1 if origin[axis] < span.start else -np.inf
             owned = np.flatnonzero((places > first) & (places <= span.stop - 1))
             if not len(owned):

@@ -32,7 +32,7 @@ class AddLogPriorsd(MapTransform):
         priors: names of the priors, in the order in which they are added.
         output_dir: folder of the lists.
         weight: factor of what priors add.
-        image_key: entry of the scan on the same grid, whose body was found by `LocateOrgansd`.
+        image_key: entry of the scan, whose body was found by `LocateOrgansd`.
 
     Raises:
         BundleError: when called, if the bundle has no such prior, or a prior needs the body's frame and there is none.
@@ -65,7 +65,8 @@ class AddLogPriorsd(MapTransform):
         for key in self.key_iterator(result):
             tensor = result[key]
             logits = np.asarray(tensor.cpu(), dtype=np.float32)
-            scores = OrganScores(logits, np.asarray(image.affine, dtype=float), self.organs, frame)
+            affine = np.asarray(getattr(tensor, "affine", image.affine), dtype=float)  # of the scan, or of a box of it
+            scores = OrganScores(logits, affine, self.organs, frame)
             changes = []
             for prior in self._named():
                 if prior.needs_image and frame is None:

@@ -63,17 +63,19 @@ class OutputGrid:
             self.axes == (0, 1, 2) and np.allclose(self.steps, 1, atol=1e-6) and np.allclose(self.offsets, 0, atol=1e-4)
         )
 
-    def coordinates(self, axis: int, side: int) -> tuple[int, np.ndarray]:
-        """Return which axis of this grid runs along an axis of the network's, and its voxels' coordinates there.
+    def coordinates(self, axis: int, side: int, cut: tuple[bool, bool] = (False, False)) -> np.ndarray:
+        """Return where this grid's voxels lie along an axis of the network's, whose volume has `side` voxels there.
 
-        Coordinates beyond the volume, `side` voxels along that axis, are those of its outermost voxels.
+        Beyond the volume they are put on its outermost voxels, or given NaN where the volume is `cut` (at its low and
+        high face) out of a larger one.
         """
         own = self.axes.index(axis)
         places = self.offsets[own] + self.steps[own] * np.arange(self.shape[own])
         # A coordinate that rounding has put beside a voxel's centre is that centre.
         nearest = np.round(places)
         places = np.where(np.abs(places - nearest) < 1e-6, nearest, places)
-        return own, np.clip(places, 0, side - 1)
+        behind = ((places < -0.5) & cut[0]) | ((places >= side - 0.5) & cut[1])
+        return np.where(behind, np.nan, np.clip(places, 0, side - 1))
 
 
 def interpolate_along(scores: Tensor, axis: int, places: np.ndarray) -> Tensor:

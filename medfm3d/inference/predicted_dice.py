@@ -16,7 +16,8 @@ SHIPPED = "predicted_dice.json"
 PLAIN, AUGMENTED = "plain", "augmented"
 # Of all features these two predicted best the Dice of bundles that were left out (hippocampus and head and neck): soft
 # Dice orders the masks of one bundle, thinness tells ragged masks, however sure the network is of them. With volume_z,
-# edge_entropy, spread or the agreement of variants besides, the correlation within a bundle did not rise, or fell.
+# the entropy of the mask's surface or of the scan, or the agreement of variants besides, the correlation within a
+# bundle did not rise, or fell.
 FEATURES = {PLAIN: ("soft_dice", "thinness"), AUGMENTED: ("soft_dice", "thinness")}
 
 
@@ -137,7 +138,6 @@ def _table(rows: Sequence[Mapping[str, float]], features: Sequence[str]) -> np.n
         "soft_dice": lambda value: logit(np.clip(value, 0.01, 0.999)),
         "agreement": lambda value: logit(np.clip(value, 0.01, 0.999)),
         "thinness": lambda value: np.log(np.clip(value, 0.05, 10)),
-        "spread": lambda value: np.log(np.clip(value, 1e-3, 1e3)),
         "volume_z": lambda value: np.minimum(np.abs(value), 4.0),
     }
     return np.array([[columns.get(name, float)(row[name]) for name in features] for row in rows], dtype=float)

@@ -6,25 +6,37 @@ from typing import Any
 
 import numpy as np
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import MapTransform, SaveImaged
 
+from medfm3d.inference.reduce_to_input_grid import reduce_to_input_grid
+from medfm3d.inference.score_reduction import KeepLogits
 from medfm3d.volumes import Volume, output_name, write_volume
 
 
 class SaveProbabilitiesd(SaveImaged):
-    """Write one float32 volume per organ, NAME_ORGAN_probability, on the input's grid.
+    """Write one float32 volume per organ, NAME_ORGAN_probability, on the input's grid, one organ after the other.
 
     It is a `SaveImaged` because tools that return the result themselves, MONAI Label among them, drop those.
 
     Args:
-        keys: entries of shape (1 + organs, D, H, W), background first, values in [0, 1].
+        keys: logits, MetaTensors (1 + organs, D, H, W), background first, on the scan's grid or that of a box of it.
         organs: names in channel order.
         output_dir: folder to write to.
         output_ext: file type, such as ".nii.gz".
+        image_key: entry of the scan, whose metadata tell the grid of the file.
     """
 
-    def __init__(self, keys: KeysCollection, organs: Sequence[str], output_dir: str | Path, output_ext: str) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        organs: Sequence[str],
+        output_dir: str | Path,
+        output_ext: str,
+        image_key: str = "image",
+    ) -> None:
         MapTransform.__init__(self, keys)
+        self.image_key = image_key
         self.organs = tuple(organs)
         self.output_dir = Path(output_dir)
         self.output_ext = output_ext
@@ -32,12 +44,15 @@ class SaveProbabilitiesd(SaveImaged):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write the volumes and return the data unchanged."""
         result = dict(data)
+        scan = result[self.image_key]
+        stem = output_name(scan.meta["filename_or_obj"])
+        affine = np.asarray(scan.meta["original_affine"], dtype=np.float64)
         for key in self.key_iterator(result):
-            tensor = result[key]
-            stem = output_name(tensor.meta["filename_or_obj"])
-            affine = np.asarray(tensor.affine, dtype=np.float64)
-            for organ, channel in zip(self.organs, tensor[1:], strict=True):
+            logits = result[key].as_tensor().float().cpu()
+            total = logits.logsumexp(dim=0, keepdim=True)
+            for organ, channel in zip(self.organs, logits[1:], strict=True):
+                probability = MetaTensor((channel[None] - total).exp(), affine=result[key].affine)
+                volume = Volume(reduce_to_input_grid(probability, scan, KeepLogits())[0].numpy(), affine)
                 file_name = f"{stem}_{organ.replace(' ', '_')}_probability{self.output_ext}"
-                volume = Volume(np.asarray(channel.cpu(), dtype=np.float32), affine)
                 write_volume(volume, self.output_dir / file_name)
         return result

@@ -19,6 +19,10 @@ class ScoreReduction(ABC):
         """Return what may be interpolated between voxels: logits (C, ...) as they are, unless a reduction says more."""
         return logits
 
+    def notes(self) -> dict[str, str]:
+        """Return metadata for the result, of all that was reduced so far: none, unless a reduction says more."""
+        return {}
+
     @abstractmethod
     def channels(self, logit_channels: int) -> int:
         """Return how many channels are kept."""
@@ -104,25 +108,3 @@ class KeepOverlappingLabels(ScoreReduction):
     def reduce(self, scores: Tensor, resampled: bool) -> Tensor:
         """Return where scores are positive."""
         return (scores > 0).to(torch.uint8)
-
-
-REDUCTIONS = ("logits", "labels", "probabilities", "multilabel-probabilities", "multilabel-labels")
-
-
-def create_reduction(name: str, classes: int) -> ScoreReduction:
-    """Return the reduction of that name for a network with that many output channels.
-
-    Raises:
-        ValueError: if there is none of that name.
-    """
-    if name == "logits":
-        return KeepLogits()
-    if name == "labels":
-        return KeepLabels(classes)
-    if name == "probabilities":
-        return KeepProbabilities()
-    if name == "multilabel-probabilities":
-        return KeepProbabilities(multilabel=True)
-    if name == "multilabel-labels":
-        return KeepOverlappingLabels()
-    raise ValueError(f"unknown reduction {name!r}: choose one of {', '.join(REDUCTIONS)}")

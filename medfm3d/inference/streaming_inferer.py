@@ -15,8 +15,10 @@ from torch import Tensor
 
 from medfm3d.inference.cell_accumulator import CellAccumulator
 from medfm3d.inference.cell_writer import CellWriter
+from medfm3d.inference.input_grid import input_grid, on_input_grid
 from medfm3d.inference.output_grid import OutputGrid
-from medfm3d.inference.score_reduction import REDUCTIONS, ScoreReduction, create_reduction
+from medfm3d.inference.reductions import REDUCTIONS, create_reduction
+from medfm3d.inference.score_reduction import ScoreReduction
 from medfm3d.inference.window_grid import Window, WindowGrid
 from medfm3d.inference.window_runner import WindowRunner
 from medfm3d.volumes import plain_tensor
@@ -49,7 +51,7 @@ class StreamingInferer(Inferer):
         cval: value for padding_mode "constant".
         sw_device: where the network runs, and is; that of the inputs if None.
         device: where scores are summed up and the result lies; that of the inputs if None.
-        reduction: what is kept, of `medfm3d.inference.score_reduction.REDUCTIONS`.
+        reduction: what is kept, of `medfm3d.inference.reductions.REDUCTIONS`.
         grid: "network" or "input".
         accumulate: type in which scores are summed up: torch.float32, or torch.float16 or torch.bfloat16 for half of
             the memory (on a CPU at the cost of time).
@@ -126,19 +128,22 @@ class StreamingInferer(Inferer):
         # Copies for several devices are made of a module, so arguments are bound only where there are any.
         bound = (lambda batch: compiled(batch, *args, **kwargs)) if args or kwargs else compiled
         runner = WindowRunner(bound, sw_device, **self.runner_options)
-        plain = plain_tensor(inputs)
-        results = [self._one(volume, self._output_grid(inputs, number), runner) for number, volume in enumerate(plain)]
+        results, notes = [], []
+        for number, volume in enumerate(plain_tensor(inputs)):
+            output_grid = OutputGrid.same(volume.shape[1:]) if self.grid == "network" else input_grid(inputs, number)
+            writer = self._write(volume, output_grid, runner)
+            results.append(writer.output)
+            notes.append(writer.reduction.notes())
         stacked = results[0][None] if len(results) == 1 else torch.stack(results)
         if not isinstance(inputs, MetaTensor):
             return stacked
-        wrapped = MetaTensor(stacked).copy_meta_from(inputs)
-        if self.grid == "input":
-            wrapped.affine = torch.as_tensor(np.asarray(inputs.meta["original_affine"]))
-            # None is left to undo.
-            wrapped.applied_operations = [[] for _ in results] if inputs.is_batch else []
+        same_grid = self.grid == "network"
+        wrapped = MetaTensor(stacked).copy_meta_from(inputs) if same_grid else on_input_grid(stacked, inputs)
+        for key in notes[0]:
+            wrapped.meta[key] = [noted[key] for noted in notes]
         return wrapped
 
-    def _one(self, volume: Tensor, output_grid: OutputGrid, runner: WindowRunner) -> Tensor:
+    def _write(self, volume: Tensor, output_grid: OutputGrid, runner: WindowRunner) -> CellWriter:
         size = tuple(volume.shape[1:])
         volume, padding = _padded(volume, self.roi_size, self.padding_mode, self.cval)
         grid = WindowGrid(tuple(volume.shape[1:]), self.roi_size, self.overlap)
@@ -161,7 +166,7 @@ class StreamingInferer(Inferer):
                         writer.write(cell, mean)
             for cell, mean in cells.skip(window) if scores is None else cells.add(window, scores):
                 writer.write(cell, mean)
-        return writer.output
+        return writer
 
     def _scores(self, volume: Tensor, grid: WindowGrid, runner: WindowRunner) -> Iterator[tuple[Window, Tensor | None]]:
         """Yield all windows in order, with None for those that are skipped; a volume has at least one that is run."""
@@ -179,26 +184,6 @@ class StreamingInferer(Inferer):
             return torch.empty(shape, dtype=reduction.dtype, device=device)
         dtype = np.dtype(str(reduction.dtype).removeprefix("torch."))
         return torch.from_numpy(np.lib.format.open_memmap(self.output_file, "w+", dtype, shape))
-
-    def _output_grid(self, inputs: Tensor, number: int) -> OutputGrid:
-        if self.grid == "network":
-            return OutputGrid.same(inputs.shape[2:])
-        if not isinstance(inputs, MetaTensor) or "original_affine" not in inputs.meta:
-            raise ValueError(
-                "grid='input' needs a MetaTensor with original_affine and spatial_shape, as MONAI's readers give"
-            )
-        affine = np.asarray(inputs.affine, dtype=float)
-        shape = np.asarray(_noted(inputs, "spatial_shape", number)).astype(int).ravel()[:3]
-        return OutputGrid.between(
-            affine[number] if affine.ndim == 3 else affine, _noted(inputs, "original_affine", number), shape
-        )
-
-
-def _noted(inputs: MetaTensor, key: str, number: int) -> Any:
-    """Return an entry of a volume's metadata; data loaders stack those of a batch."""
-    value = np.asarray(inputs.meta[key])
-    single = 2 if key == "original_affine" else 1
-    return value[number] if value.ndim > single else value
 
 
 def _padded(

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, SaveImaged
 from scipy.ndimage import binary_dilation, binary_erosion
-from scipy.special import entr
 from scipy.stats import norm
 
+from medfm3d.inference.assessed_labels import ENTROPY_STEPS, read_soft_dice
 from medfm3d.inference.augmented_inferer import AGREEMENT
 from medfm3d.inference.case_files import case_file, find_case_files
 from medfm3d.inference.predicted_dice import PredictedDice
@@ -23,26 +22,24 @@ from medfm3d.volumes import Volume, mask_box, output_name, write_json, write_vol
 
 QUALITY_SUFFIX = "_quality.json"
 UNCERTAINTY_POSTFIX = "uncertainty"
-# Smaller probabilities of an organ, summed over a scan, tell of the scan's size and not of the organ.
-NOTEWORTHY = 0.01
 
 
 class AssessQualityd(SaveImaged):
     """Say how good the mask of each organ probably is, and on request how sure the network is of each voxel.
 
     For each scan NAME a file NAME_quality.json gets the predicted Dice of each organ and the features that it comes
-    from (see `organ_features`); the mask is the most probable channel of each voxel, before any clean-up. The volume
-    NAME_uncertainty holds the entropy of each voxel's probabilities, 0 for certain and 1 for no idea. It is a
-    `SaveImaged` because tools that return the result themselves, MONAI Label among them, drop those.
+    from (see `organ_features`). The volume NAME_uncertainty holds the entropy of each voxel's probabilities, 0 for
+    certain and 1 for no idea. Masks and soft Dice come from `KeepAssessedLabels`, so this sees them before any
+    clean-up. It is a `SaveImaged` because tools that return the result themselves, MONAI Label among them, drop those.
 
     Args:
-        keys: entries of shape (1 + organs, D, H, W) on the scan's grid, background first, values in [0, 1].
+        keys: assessed labels on the scan's grid, (1, D, H, W), or (2, D, H, W) with entropy.
         organs: names in channel order.
         priors_file: the bundle's fitted priors, of which the volume prior is asked.
         model: the calibrated models; None for features alone.
         output_dir: folder to write to.
         output_ext: file type of the uncertainty, such as ".nii.gz".
-        save_uncertainty: whether to write it.
+        save_uncertainty: whether to write it; labels must come with entropy then.
     """
 
     def __init__(
@@ -64,19 +61,23 @@ class AssessQualityd(SaveImaged):
         self.save_uncertainty = save_uncertainty
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write the files and return the data unchanged; raises ValueError where there are no fitted priors."""
+        """Write the files and return the data unchanged.
+
+        Raises:
+            ValueError: where there are no fitted priors, or labels come without soft Dice or, if needed, entropy.
+        """
         result = dict(data)
         prior = self._volume_prior
         for key in self.key_iterator(result):
             tensor = result[key]
             scan, affine = tensor.meta["filename_or_obj"], np.asarray(tensor.affine, dtype=np.float64)
-            probabilities = tensor.as_tensor().float().cpu().numpy()
-            channels = torch.from_numpy(probabilities).argmax(dim=0).numpy()
-            agreement = tensor.meta.get(AGREEMENT)
+            soft_dice, agreement = read_soft_dice(tensor), tensor.meta.get(AGREEMENT)
+            channels = tensor.as_tensor().cpu().numpy()
             features = {}
             for number, organ in enumerate(self.organs):
-                described = organ_features(probabilities[number + 1], channels == number + 1)
-                described["volume_z"] = volume_z(Volume(channels == number + 1, affine), prior, organ)
+                mask = channels[0] == number + 1
+                described = organ_features(mask, soft_dice[number])
+                described["volume_z"] = volume_z(Volume(mask, affine), prior, organ)
                 if agreement is not None:
                     described["agreement"] = float(agreement[number])
                 features[organ] = described
@@ -85,8 +86,11 @@ class AssessQualityd(SaveImaged):
                 quality["predicted_dice"] = {organ: self.model.predict(features[organ]) for organ in self.organs}
             write_json({**quality, "features": features}, quality_file(self.output_dir, scan))
             if self.save_uncertainty:
+                if len(channels) < 2:
+                    raise ValueError(f"{scan}: uncertainty is asked for, but labels come without entropy")
                 name = f"{output_name(scan)}_{UNCERTAINTY_POSTFIX}{self.output_ext}"
-                write_volume(Volume(normalised_entropy(probabilities), affine), self.output_dir / name)
+                entropy = channels[1].astype(np.float32) / ENTROPY_STEPS
+                write_volume(Volume(entropy, affine), self.output_dir / name)
         return result
 
     @cached_property
@@ -94,40 +98,20 @@ class AssessQualityd(SaveImaged):
         return PriorSet.load(self.priors_file).priors.get(VolumePrior.name)
 
 
-def normalised_entropy(probabilities: np.ndarray) -> np.ndarray:
-    """Return the entropy of each voxel's probabilities, (C, D, H, W) to (D, H, W), as a part of the largest, log C."""
-    total = np.zeros(probabilities.shape[1:], dtype=np.float32)
-    for channel in probabilities:
-        total += entr(channel)
-    return np.clip(total / math.log(len(probabilities)), 0, 1)
-
-
-def organ_features(probability: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-    """Return what the probability of one organ, (D, H, W), tells of its mask's quality.
+def organ_features(mask: np.ndarray, soft_dice: float) -> dict[str, float]:
+    """Return what tells of the quality of an organ's mask (D, H, W).
 
     Returns:
-        `voxels` of the mask; `soft_dice`, 2 sum(p m) / (sum p + sum m), which is close to the expected Dice if the
-        probabilities are true (soft Dice confidence of Borges et al., arXiv 2402.10665); `spread`, the entropy of
-        "organ or not" summed over the scan, in bits per voxel of the mask; `edge_entropy`, its mean over the mask's
-        outermost voxels and those that touch it, 0 to 1 (DeVries and Taylor, arXiv 1807.00502, predict Dice from such
-        maps); `thinness`, how many of these voxels there are for each of the mask.
+        `voxels` of the mask; `soft_dice`, as given (see `KeepAssessedLabels`); `thinness`, the number of the mask's
+        outermost voxels and of those that touch it for each voxel of the mask.
     """
-    noteworthy = probability >= NOTEWORTHY
     voxels = int(mask.sum())
     if not voxels:
-        return {"voxels": 0, "soft_dice": 0.0, "spread": 0.0, "edge_entropy": 0.0, "thinness": 0.0}
-    box = _box(noteworthy | mask)
-    p, inside = np.where(noteworthy[box], probability[box], 0).astype(np.float64), mask[box]
-    entropy = (entr(p) + entr(1 - p)) / math.log(2)
-    padded = np.pad(inside, 1)
+        return {"voxels": 0, "soft_dice": 0.0, "thinness": 0.0}
+    around = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in mask_box(mask))
+    padded = np.pad(mask[around], 1)
     shell = (binary_dilation(padded) & ~binary_erosion(padded, border_value=0))[1:-1, 1:-1, 1:-1]
-    return {
-        "voxels": voxels,
-        "soft_dice": float(2 * p[inside].sum() / (p.sum() + voxels)),
-        "spread": float(entropy.sum() / voxels),
-        "edge_entropy": float(entropy[shell].mean()),
-        "thinness": float(shell.sum() / voxels),
-    }
+    return {"voxels": voxels, "soft_dice": soft_dice, "thinness": float(shell.sum() / voxels)}
 
 
 def volume_z(mask: Volume, prior: VolumePrior | None, organ: str) -> float:
@@ -167,8 +151,3 @@ def list_quality(folder: str | Path, cases: Collection[str] | None = None) -> li
         if quality.get("predicted_dice") and (cases is None or quality["case"] in cases)
     ]
     return sorted(listed, key=lambda quality: quality["mean_predicted_dice"])
-
-
-def _box(mask: np.ndarray) -> tuple[slice, ...]:
-    """Return the box of a mask and one voxel around it."""
-    return tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in mask_box(mask))

@@ -17,6 +17,7 @@ CT_WINDOW_HU = (-200.0, 300.0)
 # have means of -31 to 51 HU, with the share of fat, and spreads of 67 to 86 HU.
 CT_CENTRE_HU = 10.0
 CT_SPREAD_HU = 80.0
+CT_AIR = (CT_WINDOW_HU[0] - CT_CENTRE_HU) / CT_SPREAD_HU  # what air becomes, and all that is darker than the window
 MR_PERCENTILES = (0.5, 99.5)
 
 

@@ -44,7 +44,9 @@ class LoadVolumed(LoadImaged):
             volume = read_label(path) if self.label else read_volume(path)
             array = np.ascontiguousarray(volume.array, dtype=np.int32 if self.label else np.float32)
             affine = torch.from_numpy(volume.affine)
-            meta = {"filename_or_obj": str(path), "original_affine": affine, "spatial_shape": volume.shape}
+            # An array, as MONAI's readers give it: a tuple would come out of a data loader turned on its side.
+            shape = np.array(volume.shape)
+            meta = {"filename_or_obj": str(path), "original_affine": affine, "spatial_shape": shape}
             result[key] = MetaTensor(torch.from_numpy(array)[None], affine=affine, meta=meta)
         return result
 

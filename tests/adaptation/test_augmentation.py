@@ -17,12 +17,17 @@ from medfm3d.adaptation import (
     RandTorchIOd,
     training_augmentation,
 )
+from medfm3d.adaptation.field_of_view import RandFieldOfViewd
+from medfm3d.volumes import IntensityNormalized
+from medfm3d.volumes.intensity import CT_AIR
 
 WINDOW = (16, 24, 16)
 DEFAULT_MR = [
     *("RandDeformedWindowd", "RandGaussianSmoothd", "RandScaleIntensityd", "RandShiftIntensityd"),
     *("RandAdjustContrastd", "RandGaussianNoised", "RandBiasFieldd"),
 ]
+
+DEFAULT_CT = [DEFAULT_MR[0], "RandFieldOfViewd", *DEFAULT_MR[1:-1]]
 
 
 def case(seed: int = 0) -> dict:
@@ -38,14 +43,14 @@ def names(modality: str, **arguments) -> list[str]:
 
 
 def test_the_default_is_the_measured_set() -> None:
-    assert names("MR") == DEFAULT_MR and names("CT") == DEFAULT_MR[:-1]
+    assert names("MR") == DEFAULT_MR and names("CT") == DEFAULT_CT
     assert names("CT", groups=()) == ["RandDeformedWindowd"]
 
 
 def test_groups_depend_on_the_modality() -> None:
     assert names("MR", groups=GROUPS) == [*DEFAULT_MR, "RandSimulateLowResolutiond", *["RandTorchIOd"] * 3]
     extra = ["RandSimulateLowResolutiond", "RandCTNoised", "RandTissueContrastd"]
-    assert names("CT", groups=GROUPS) == [*DEFAULT_MR[:-1], *extra]
+    assert names("CT", groups=GROUPS) == [*DEFAULT_CT, *extra]
     for wrong in ({"groups": ["mirror"]}, {"modality": "PET"}):
         with pytest.raises(ValueError, match=r"mirror|PET"):
             training_augmentation(WINDOW, **{"modality": "MR", **wrong})
@@ -137,3 +142,19 @@ def test_ct_is_deformed_half_as_much_as_mr() -> None:
         mr.scaling / 2,
         mr.elastic_voxels / 2,
     )
+
+
+def test_a_cut_field_of_view_hides_image_and_label_alike_and_keeps_the_middle() -> None:
+    cut = RandFieldOfViewd(("image", "label"), value=CT_AIR, prob=1.0).set_random_state(3)
+    shares = []
+    for _ in range(30):
+        image, label = torch.zeros(1, 20, 24, 16), torch.ones(1, 20, 24, 16, dtype=torch.int32)
+        result = cut({"image": image, "label": label})
+        hidden = result["image"] == CT_AIR
+        assert torch.equal(hidden, result["label"] == 0)
+        assert not hidden[:, 9:11, 11:13, 7:9].any()
+        assert not image.any() and label.all()  # the case itself is kept for the next window
+        shares.append(hidden.float().mean().item())
+    assert min(shares) < 0.15 and 0.4 < max(shares) < 1
+    air = IntensityNormalized("image", modality="CT")({"image": torch.tensor([[[[-1000.0]]]])})
+    assert air["image"].item() == pytest.approx(CT_AIR)

@@ -16,9 +16,9 @@ from medfm3d.inference import (
     PredictedDice,
     fit_dice_model,
     list_quality,
-    normalised_entropy,
     organ_features,
 )
+from medfm3d.inference.assessed_labels import KeepAssessedLabels
 from medfm3d.inference.predicted_dice import AUGMENTED, FEATURES, PLAIN
 from medfm3d.inference.uncertainty import volume_z
 from medfm3d.priors import ComponentsPrior, PriorSet, VolumePrior
@@ -36,14 +36,26 @@ def blurred(radius: float, sigma: float) -> np.ndarray:
     return gaussian_filter(ball(radius).astype(np.float32), sigma)
 
 
+def assessed(*organs: np.ndarray, entropy: bool = False) -> tuple[np.ndarray, list[float]]:
+    """Labels (and entropy) of organs' probabilities, taken in two parts as they pass by, and their soft Dice."""
+    probabilities = torch.from_numpy(np.stack([1 - sum(organs), *organs]).astype(np.float32))
+    keep = KeepAssessedLabels(len(probabilities), entropy)
+    parts = [keep.reduce(part, resampled=True) for part in probabilities.split(7, dim=1)]
+    return torch.cat(parts, dim=1).numpy(), json.loads(keep.notes()["organ_confidence"])
+
+
+def soft_dice(organ: np.ndarray) -> float:
+    return assessed(organ)[1][0]
+
+
 def test_entropy_is_0_for_certain_and_1_for_no_idea() -> None:
     probabilities = np.zeros((4, 2, 2, 2), np.float32)
     probabilities[2] = 1
     probabilities[:, 0, 0, 0] = 0.25
     probabilities[:, 1, 1, 1] = (0.5, 0.5, 0, 0)
-    entropy = normalised_entropy(probabilities)
-    assert entropy.dtype == np.float32 and entropy[0, 0, 0] == pytest.approx(1)
-    assert entropy[1, 1, 1] == pytest.approx(math.log(2) / math.log(4)) and entropy[0, 1, 0] == 0
+    labels, entropy = assessed(*probabilities[1:], entropy=True)[0] / np.reshape([1, 255], (2, 1, 1, 1))
+    assert labels[0, 1, 0] == 2 and entropy[0, 0, 0] == pytest.approx(1)
+    assert entropy[1, 1, 1] == pytest.approx(math.log(2) / math.log(4), abs=0.002) and entropy[0, 1, 0] == 0
 
 
 def test_soft_dice_is_the_expected_dice_of_masks_drawn_from_the_probabilities() -> None:
@@ -51,23 +63,23 @@ def test_soft_dice_is_the_expected_dice_of_masks_drawn_from_the_probabilities() 
     mask = probability > 0.5
     drawn = [rng.random(SHAPE) < np.where(probability >= 0.01, probability, 0) for _ in range(200)]
     dice = np.mean([2 * (mask & truth).sum() / (mask.sum() + truth.sum()) for truth in drawn])
-    assert organ_features(probability, mask)["soft_dice"] == pytest.approx(dice, abs=0.005)
+    assert soft_dice(probability) == pytest.approx(dice, abs=0.005)
 
 
 def test_features_tell_a_sharp_mask_from_a_vague_one() -> None:
-    sharp, vague = (organ_features(p, p > 0.5) for p in (blurred(5, 0.5), blurred(5, 2.0)))
-    assert sharp["soft_dice"] > vague["soft_dice"] and sharp["spread"] < vague["spread"]
-    assert sharp["edge_entropy"] < vague["edge_entropy"] <= 1
-    certain = organ_features(ball(5).astype(np.float32), ball(5))
-    assert certain["soft_dice"] == pytest.approx(1) and certain["spread"] == certain["edge_entropy"] == 0
-    assert organ_features(blurred(2, 0.5), blurred(2, 0.5) > 0.5)["thinness"] > sharp["thinness"]
-    assert organ_features(np.full(SHAPE, 0.3, np.float32), np.zeros(SHAPE, bool))["voxels"] == 0
+    assert soft_dice(blurred(5, 0.5)) > soft_dice(blurred(5, 2.0))
+    assert soft_dice(ball(5).astype(np.float32)) == pytest.approx(1)
+    assert soft_dice(np.full(SHAPE, 0.3, np.float32)) == 0
+    small, large = (organ_features(blurred(radius, 0.5) > 0.5, 0.9) for radius in (2, 5))
+    assert small["thinness"] > large["thinness"] and large["soft_dice"] == 0.9
+    assert organ_features(np.zeros(SHAPE, bool), 0.9)["soft_dice"] == 0
 
 
 def test_features_do_not_depend_on_how_much_is_around_the_organ() -> None:
     probability = np.maximum(blurred(5, 1.0), 0.002).astype(np.float32)
     larger = np.pad(probability, 15, constant_values=0.002)
-    assert organ_features(larger, larger > 0.5) == pytest.approx(organ_features(probability, probability > 0.5))
+    assert soft_dice(larger) == pytest.approx(soft_dice(probability))
+    assert organ_features(larger > 0.5, 1) == organ_features(probability > 0.5, 1)
 
 
 def fitted_priors() -> PriorSet:
@@ -143,9 +155,9 @@ def test_the_transform_writes_what_it_found(tmp_path: Path) -> None:
     affine = np.diag([-1.0, 1.0, 1.0, 1.0])
     for name, sigma in (("vague", 2.0), ("sharp", 0.6), ("nothing", 0.0)):
         organ = blurred(5, sigma) if sigma else np.zeros(SHAPE, np.float32)
-        both = torch.from_numpy(np.stack([1 - organ, organ]))
-        meta = {"filename_or_obj": f"/somewhere/{name}.nii.gz"}
-        data = {"pred": MetaTensor(both, affine=torch.from_numpy(affine), meta=meta)}
+        labels, confidence = assessed(organ, entropy=True)
+        meta = {"filename_or_obj": f"/somewhere/{name}.nii.gz", "organ_confidence": json.dumps(confidence)}
+        data = {"pred": MetaTensor(torch.from_numpy(labels), affine=torch.from_numpy(affine), meta=meta)}
         assert assess(data)["pred"] is data["pred"]
     listed = list_quality(tmp_path)
     assert [quality["case"] for quality in listed] == ["nothing", "vague", "sharp"]
@@ -156,6 +168,11 @@ def test_the_transform_writes_what_it_found(tmp_path: Path) -> None:
     assert 0.9 < uncertainty.array.max() <= 1 and uncertainty.array.min() >= 0
     features = json.loads((tmp_path / "sharp_quality.json").read_text())["features"]["organ"]
     assert features["voxels"] == (blurred(5, 0.6) > 0.5).sum() and "agreement" not in features
+    with pytest.raises(ValueError, match="without entropy"):
+        assess({"pred": data["pred"][:1]})
     data["pred"].meta["tta_agreement"] = torch.tensor([0.25])
     assess(data)
     assert json.loads((tmp_path / "nothing_quality.json").read_text())["features"]["organ"]["agreement"] == 0.25
+    del data["pred"].meta["organ_confidence"]
+    with pytest.raises(ValueError, match="says nothing of its soft Dice"):
+        assess(data)

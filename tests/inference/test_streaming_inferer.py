@@ -11,7 +11,8 @@ from monai.inferers import SlidingWindowInferer
 from monai.transforms import Activationsd, Compose, Invertd, Orientationd, Spacingd
 from torch import nn
 
-from medfm3d.inference import StreamingInferer
+from medfm3d.inference import ReduceToInputGridd, StreamingInferer
+from medfm3d.inference.assessed_labels import read_soft_dice
 
 CASES = [
     ((40, 70, 50), (32, 32, 32), 0.25, "gaussian", "constant"),
@@ -95,6 +96,40 @@ def test_on_the_grid_of_the_file_it_equals_softmax_inversion_and_argmax(network,
     assert torch.allclose(torch.as_tensor(labels.affine), affine)
 
 
+@pytest.mark.parametrize("box", [None, (slice(6, 30), slice(0, 20), slice(9, 28))])
+def test_logits_at_hand_are_reduced_to_the_same_labels(network, box) -> None:
+    affine = torch.tensor([[0, -1.2, 0, 40], [0.9, 0, 0, -30], [0, 0, 2.0, 5], [0, 0, 0, 1]], dtype=torch.float64)
+    meta = {"original_affine": affine, "spatial_shape": np.array([45, 30, 20])}
+    stored = MetaTensor(volume(45, 30, 20)[0].cumsum(3), affine=affine, meta=meta)
+    prepare = Compose([Orientationd("image", axcodes="RAS", labels=None), Spacingd("image", 1.1, dtype=torch.float32)])
+    scan = prepare({"image": stored})["image"]
+    batch = list_data_collate([{"image": scan}])["image"]
+    options = {"overlap": 0.5, "mode": "gaussian"}
+    logits = decollate_batch(StreamingInferer(16, reduction="logits", **options)(batch, network))[0]
+    if box is None:
+        streaming = StreamingInferer(16, reduction="assessed-labels-entropy", grid="input", **options)
+        (expected,) = decollate_batch(streaming(batch, network))
+    else:
+        # Outside of the box nothing can be but background.
+        kept = torch.full_like(logits, -20.0)
+        kept[0] = 20
+        kept[(slice(None), *box)] = logits[(slice(None), *box)].as_tensor()
+        whole = {"image": scan, "pred": MetaTensor(kept.as_tensor(), affine=logits.affine)}
+        expected = ReduceToInputGridd("pred", entropy=True)(whole)["pred"]
+        logits = MetaTensor(logits[(slice(None), *box)].as_tensor()).copy_meta_from(logits)
+        starts = torch.tensor([float(span.start) for span in box], dtype=torch.float64)
+        logits.affine = logits.affine.clone()
+        logits.affine[:3, 3] += logits.affine[:3, :3] @ starts
+    labels = ReduceToInputGridd("pred", entropy=True)({"image": scan, "pred": logits})["pred"]
+    assert labels.shape == (2, 45, 30, 20)
+    assert torch.allclose(labels.affine, affine)
+    # At the faces of a box its outermost voxels go on for half a voxel, where the other version fades out.
+    assert (labels[0] != expected[0]).float().mean() < (1e-4 if box is None else 0.03)
+    if box is None:
+        assert (labels[1].int() - expected[1].int()).abs().max() <= 1
+        assert read_soft_dice(labels) == pytest.approx(read_soft_dice(expected), abs=1e-4)
+
+
 def test_results_survive_being_taken_from_a_batch(network) -> None:
     affine = torch.diag(torch.tensor([-2.0, 2.0, 2.0, 1.0], dtype=torch.float64))
     meta = {"original_affine": affine, "spatial_shape": np.array([20, 21, 22])}
@@ -113,7 +148,7 @@ def test_a_grid_that_is_turned_is_refused(network) -> None:
     scan = MetaTensor(volume(20, 20, 20), affine=torch.eye(4, dtype=torch.float64), meta=meta)
     with pytest.raises(ValueError, match="turned against"):
         StreamingInferer(16, grid="input")(scan, network)
-    with pytest.raises(ValueError, match="needs a MetaTensor"):
+    with pytest.raises(ValueError, match="known from original_affine"):
         StreamingInferer(16, grid="input")(volume(20, 20, 20), network)
 
 
@@ -219,7 +254,8 @@ def test_other_outputs_are_refused(network) -> None:
 PEAK = """
 import sys, torch
 from monai.inferers import SlidingWindowInferer
-from medfm3d.inference import StreamingInferer
+from medfm3d.inference import ReduceToInputGridd, StreamingInferer
+from medfm3d.inference.assessed_labels import read_soft_dice
 torch.set_num_threads(1)
 network = torch.nn.Conv3d(1, 40, 1)
 x = torch.zeros(1, 1, 320, 64, 64)
