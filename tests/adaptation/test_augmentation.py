@@ -96,7 +96,8 @@ def test_nothing_is_mirrored() -> None:
             label = torch.zeros(1, 28, 32, 30, dtype=torch.int32)
             label[:, 10:18, 12:20, 10:20] = 1
             data = ClassesToIndicesd("label", num_classes=2)({"image": 3 * ramp[axis : axis + 1], "label": label})
-            augmentation = training_augmentation(WINDOW, modality, groups=GROUPS, seed=axis)
+            groups = [group for group in GROUPS if group != "field-of-view"]  # it takes the ends of ramps away
+            augmentation = training_augmentation(WINDOW, modality, groups=groups, seed=axis)
             for _ in range(15):
                 window = torch.as_tensor(augmentation(data)["image"])[0].movedim(axis, 0)
                 half = window.shape[0] // 2
