@@ -8,9 +8,12 @@ import typer
 from rich.console import Console
 
 from medfm3d.cli.options import Device, JsonFile, Seed, start, write_result
+from medfm3d.encoders import ENCODERS, SwinEncoder, ViTEncoder
+from medfm3d.encoders.public_weights import find_encoder
 from medfm3d.inference import bundle_template, run_workflow
 
-TEMPLATE = "mae_vit_pretraining"
+TEMPLATES = {ViTEncoder: "mae_vit_pretraining", SwinEncoder: "mae_swin_pretraining"}
+DEFAULT_TEMPLATE = TEMPLATES[ViTEncoder]
 
 
 def pretrain(
@@ -21,13 +24,22 @@ def pretrain(
     bundle: Annotated[
         Path | None, typer.Option(help="Folder of a pretraining bundle, instead of the one that medfm3d ships.")
     ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="vit_tiny to vit_large, or swin_tiny to swin_base, instead of the bundle's; or weights to go on from: "
+            "imported ones by name (see `medfm3d weights`), or an encoder's .safetensors file."
+        ),
+    ] = None,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Steps, instead of the bundle's.")] = None,
     device: Device = "auto",
     seed: Seed = 0,
     json_file: JsonFile = None,
 ) -> None:
     """Pretrain an encoder on scans without labels; goes on where a run in the same folder was cut off."""
-    result = run_pretraining(data, output, bundle=bundle, max_steps=max_steps, device=device, seed=seed)
+    result = run_pretraining(
+        data, output, bundle=bundle, encoder=encoder, max_steps=max_steps, device=device, seed=seed
+    )
     Console().print(
         f"{result['steps']} steps in {result['pretraining_s']:.0f} s, loss {result['last_loss']:.3f}: "
         f"{result['encoder']}",
@@ -42,6 +54,7 @@ def run_pretraining(
     output: Path,
     *,
     bundle: Path | None = None,
+    encoder: str | None = None,
     max_steps: int | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -53,7 +66,8 @@ def run_pretraining(
         Steps done, losses of the first step of this run and of the last, the encoder's file and the time taken.
 
     Raises:
-        ValueError: if the run in the output folder is complete already, so that nothing is left to do.
+        ValueError: if the run in the output folder is complete already, so that nothing is left to do, or no bundle is
+            named and none that medfm3d ships trains this encoder.
     """
     started = time.perf_counter()
     values = {
@@ -65,7 +79,13 @@ def run_pretraining(
     }
     if max_steps is not None:
         values["max_steps"] = max_steps
-    workflow = run_workflow(bundle_template(TEMPLATE) if bundle is None else bundle, "train", values)
+    if encoder is not None and encoder not in ENCODERS:
+        pretrained = find_encoder(encoder)
+        encoder = pretrained.architecture
+        values |= {"encoder_arguments": dict(pretrained.arguments), "initial_encoder": str(pretrained.path)}
+    if encoder is not None:
+        values["encoder"] = encoder
+    workflow = run_workflow(bundle_template(_template(encoder)) if bundle is None else bundle, "train", values)
     trainer, callbacks = (workflow.parser.get_parsed_content(part) for part in ("trainer", "callbacks"))
     export = callbacks["export"]
     if export.first_loss is None:
@@ -79,3 +99,13 @@ def run_pretraining(
         "encoder": str(export.path),
         "pretraining_s": time.perf_counter() - started,
     }
+
+
+def _template(encoder: str | None) -> str:
+    """Return the name of the bundle that pretrains a named encoder."""
+    if encoder is None:
+        return DEFAULT_TEMPLATE
+    trained = [name for name, spec in ENCODERS.items() if spec.encoder_class in TEMPLATES]
+    if encoder not in trained:
+        raise ValueError(f"no bundle for masked pretraining of {encoder!r}: choose one of {', '.join(trained)}")
+    return TEMPLATES[ENCODERS[encoder].encoder_class]
