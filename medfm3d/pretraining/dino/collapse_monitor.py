@@ -85,15 +85,15 @@ class CollapseMonitor(pl.Callback):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the remembered features."""
-        return dict(self.kept)
+        return {kind: kept.cpu() for kind, kept in self.kept.items()}
 
     def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
         """Take up remembered features."""
         self.kept = dict(state_dict)
 
     def _keep(self, kind: str, features: Tensor) -> None:
-        new = features.detach().float().cpu()
-        before = self.kept.get(kind, new[:0])
+        new = features.detach().float()  # stays on its device: copying it at every step would make a GPU wait
+        before = self.kept.get(kind, new[:0]).to(new.device)
         self.kept[kind] = torch.cat((before, new))[-self.remembered :]
 
     def _judge(self, measured: dict[str, float], step: int) -> None:
