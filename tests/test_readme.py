@@ -25,8 +25,9 @@ FASTER = {
     "python -m monai.bundle run --config_file bundles": "--iterations 20 --device cpu",
 }
 # Made sure of by other tests: installing by `test_the_package_brings_its_bundles` and the set-up of every test run,
-# MONAI Label by tests/bundles/test_monai_label.py, which takes its commands from the README.
-ELSEWHERE = ("pip install", "monailabel", "mkdir apps", "cp -r liver_spleen apps")
+# MONAI Label by tests/bundles/test_monai_label.py, which takes its commands from the README; other people's weights, of
+# which there is no file here, by tests/cli/test_cli_weights.py and tests/encoders/test_nnunet_export.py.
+ELSEWHERE = ("pip install", "monailabel", "mkdir apps", "cp -r liver_spleen apps", "medfm3d weights")
 
 
 def commands_of(readme: Path) -> list[str]:

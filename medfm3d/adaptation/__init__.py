@@ -17,6 +17,7 @@ from medfm3d.adaptation.decoder_tuning import DecoderTuning
 from medfm3d.adaptation.deformed_window import RandDeformedWindowd
 from medfm3d.adaptation.domain_gap import FeatureStatistics, frechet_distance
 from medfm3d.adaptation.ema import EMAWeights
+from medfm3d.adaptation.encoder_match import encoder_remarks
 from medfm3d.adaptation.encoder_tuning import EncoderTuning
 from medfm3d.adaptation.full_tuning import FullTuning
 from medfm3d.adaptation.insertion import insert_into, inserted_parameters
@@ -66,6 +67,7 @@ __all__ = [
     "choose_by_table",
     "choose_support",
     "create_adapter",
+    "encoder_remarks",
     "frechet_distance",
     "insert_into",
     "inserted_parameters",

@@ -3,7 +3,7 @@
 from torch import nn
 
 from medfm3d.adaptation.adapter import AdaptableNetwork, Adapter
-from medfm3d.encoders import Encoder
+from medfm3d.encoders import Encoder, RescaledEncoder
 
 
 def insert_into(encoder: Encoder, method: Adapter) -> dict[str, str]:
@@ -46,8 +46,9 @@ def blocks_of(encoder: Encoder, method: Adapter) -> list[nn.Module]:
     """
     blocks = encoder.transformer_blocks()
     if not blocks:
+        plain = encoder.encoder if isinstance(encoder, RescaledEncoder) else encoder
         raise ValueError(
-            f"method {method.name} works on transformer blocks, and {type(encoder).__name__} has none: choose another "
+            f"method {method.name} works on transformer blocks, and {type(plain).__name__} has none: choose another "
             "method or encoder"
         )
     return blocks

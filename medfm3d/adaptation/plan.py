@@ -102,6 +102,7 @@ def plan_adaptation(
     modality: str = "auto",
     spacing_mm: float | Sequence[float] | None = None,
     max_window: int = MAX_WINDOW,
+    window_multiple: int = WINDOW_MULTIPLE,
 ) -> AdaptationPlan:
     """Decide spacing and window from the support set.
 
@@ -117,10 +118,12 @@ def plan_adaptation(
         modality: "CT", "MR", or "auto": see `medfm3d.volumes.intensity.detect_modality`; all cases must agree.
         spacing_mm: working spacing instead of the median; one number for all axes, or three.
         max_window: largest side of the window in voxels.
+        window_multiple: of the encoder (see `medfm3d.encoders.window_multiple`), where it is more than 8; a window has
+            at least two such steps along each axis.
 
     Raises:
         VolumeError: as `read_support`, and if modalities differ between cases.
-        ValueError: if no cases are given.
+        ValueError: if no cases are given, or the largest window has no room for two steps of the encoder.
     """
     if not cases:
         raise ValueError("no support cases: name at least one")
@@ -137,8 +140,11 @@ def plan_adaptation(
     extents = [organ_extent(label.array, organs) * label.spacing_mm / spacing for _, label in pairs]
     surroundings = np.maximum(np.median(extents, axis=0) / ORGANS_SHARE, LEAST_WINDOW)
     wanted = np.minimum(np.median(sizes, axis=0), surroundings)
-    window = np.ceil(wanted / WINDOW_MULTIPLE - 1e-6) * WINDOW_MULTIPLE
-    window = np.clip(window, WINDOW_MULTIPLE * 2, max_window // WINDOW_MULTIPLE * WINDOW_MULTIPLE)
+    multiple = max(WINDOW_MULTIPLE, window_multiple)
+    if max_window < 2 * multiple:
+        raise ValueError(f"the encoder needs windows of {2 * multiple} voxels a side, and {max_window} are allowed")
+    window = np.ceil(wanted / multiple - 1e-6) * multiple
+    window = np.clip(window, 2 * multiple, max_window // multiple * multiple)
     return AdaptationPlan(
         organs=dict(organs),
         modality=modalities[0],

@@ -8,10 +8,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
-from medfm3d.adaptation import AUTO, METHODS
+from medfm3d.adaptation import AUTO, METHODS, AdaptationPlan, encoder_remarks
 from medfm3d.cli.options import Device, JsonFile, Organs, Seed, parse_arguments, parse_organs, start, write_result
 from medfm3d.cohorts import Cohort, cohort_from_folders
+from medfm3d.encoders.public_weights import find_encoder
 from medfm3d.inference import bundle_template, check_output, read_card, run_workflow
 
 TEMPLATE = "fewshot_organ_segmentation"
@@ -30,6 +32,9 @@ def adapt(
     method_arguments: Annotated[
         str | None, typer.Option(help="The method's arguments, such as rank=4,alpha=8.", metavar="NAME=VALUE,...")
     ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Imported weights by name (see `medfm3d weights`), or the file of an encoder.")
+    ] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="Steps, instead of the method's own.")] = None,
     modality: Annotated[str, typer.Option(help="CT, MR, or auto to tell from the intensities.")] = "auto",
     spacing_mm: Annotated[float | None, typer.Option(help="Working voxel size instead of the median's.")] = None,
@@ -47,6 +52,7 @@ def adapt(
         names=names,
         method=method.value,
         method_arguments=parse_arguments(method_arguments),
+        encoder=encoder,
         iterations=iterations,
         modality=modality,
         spacing_mm=spacing_mm,
@@ -54,6 +60,8 @@ def adapt(
         seed=seed,
     )
     console = Console()
+    for remark in result["encoder_remarks"]:
+        console.print(f"[yellow]remark[/] {escape(remark)}", highlight=False, soft_wrap=True)
     if method.value == AUTO:
         console.print(result["method_reason"], highlight=False)
     console.print(
@@ -70,6 +78,7 @@ def run_adaptation(
     names: list[str] | None = None,
     method: str = "decoder",
     method_arguments: Mapping[str, Any] | None = None,
+    encoder: str | None = None,
     iterations: int | None = None,
     modality: str = "auto",
     spacing_mm: float | None = None,
@@ -78,6 +87,9 @@ def run_adaptation(
     config: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run the template bundle's train workflow; see `adapt`.
+
+    With an encoder other than the shipped one the decoder starts fresh, and the result has `encoder_remarks`: what
+    differs between these scans and those that it was trained on.
 
     `config` replaces further values of the workflow's config, by id. Returns what was done, with `adaptation_s` and the
     number of `trained_parameters`.
@@ -99,12 +111,22 @@ def run_adaptation(
         "device": start(device, seed),
         "seed": seed,
     }
+    if encoder is not None:
+        pretrained = find_encoder(encoder)
+        overrides |= {
+            "encoder": pretrained.architecture,
+            "encoder_arguments": dict(pretrained.arguments),
+            "encoder_weights": str(pretrained.path),
+            "decoder_weights": None,
+        }
     if iterations is not None:
         overrides["iterations"] = iterations
     workflow = run_workflow(bundle_template(TEMPLATE), "train", overrides | dict(config or {}))
     optimizer = workflow.parser.get_parsed_content("optimizer")
+    card = read_card(output)
     return {
-        **read_card(output),
+        **card,
+        "encoder_remarks": encoder_remarks(card["encoder_provenance"], AdaptationPlan(**card["plan"])),
         "bundle": str(output),
         "adaptation_s": time.perf_counter() - started,
         "trained_parameters": sum(weight.numel() for group in optimizer.param_groups for weight in group["params"]),

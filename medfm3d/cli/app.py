@@ -15,6 +15,7 @@ from medfm3d.cli.evaluate import evaluate, report
 from medfm3d.cli.info import info
 from medfm3d.cli.pretrain import pretrain
 from medfm3d.cli.segment import segment
+from medfm3d.cli.weights import weights
 from medfm3d.cohorts import ManifestError
 from medfm3d.encoders import WeightsError
 from medfm3d.inference import BundleError
@@ -30,6 +31,7 @@ app = typer.Typer(
 for command in (demo, pretrain, adapt, segment, evaluate, report, info):
     app.command()(command)
 app.add_typer(data, name="data")
+app.add_typer(weights, name="weights")
 
 # What a user can mend: said in one line. Anything else is a fault of ours and keeps its traceback.
 OURS = (VolumeError, ManifestError, BundleError, WeightsError)

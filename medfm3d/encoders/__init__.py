@@ -2,7 +2,8 @@
 
 from medfm3d.encoders.check import check_encoder
 from medfm3d.encoders.encoder import Encoder
-from medfm3d.encoders.registry import ENCODERS, EncoderSpec, create_encoder
+from medfm3d.encoders.input_intensity import InputIntensity, RescaledEncoder
+from medfm3d.encoders.registry import ENCODERS, EncoderSpec, create_encoder, window_multiple
 from medfm3d.encoders.swin import SwinEncoder
 from medfm3d.encoders.vit import ViTEncoder, patchify, unpatchify
 from medfm3d.encoders.weights import (
@@ -20,6 +21,8 @@ __all__ = [
     "ENCODERS",
     "Encoder",
     "EncoderSpec",
+    "InputIntensity",
+    "RescaledEncoder",
     "SwinEncoder",
     "ViTEncoder",
     "WeightsError",
@@ -34,4 +37,5 @@ __all__ = [
     "save_weights",
     "start_from",
     "unpatchify",
+    "window_multiple",
 ]

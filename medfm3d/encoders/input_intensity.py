@@ -49,9 +49,8 @@ class RescaledEncoder(Encoder):
         super().__init__()
         self.encoder = encoder
         self.intensity = intensity
-        for name in ("in_channels", "strides", "channels", "patch_size", "embed_dim", "token_dim", "mask_token_dim"):
-            if hasattr(encoder, name):
-                setattr(self, name, getattr(encoder, name))
+        for name in ("in_channels", "strides", "channels", "patch_size", "embed_dim", "token_dim"):
+            setattr(self, name, getattr(encoder, name))
         self.supports_visible = encoder.supports_visible
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -66,9 +65,9 @@ class RescaledEncoder(Encoder):
         """Return the encoder's maps of visible units; see `Encoder.visible_pyramid`."""
         return self.encoder.visible_pyramid(self.intensity(x), mask)
 
-    def forward_masked(self, x: Tensor, mask: Tensor, mask_token: Tensor) -> list[Tensor]:
+    def forward_masked(self, x: Tensor, mask: Tensor, token: Tensor) -> list[Tensor]:
         """Return the encoder's maps with mask tokens; see `Encoder.forward_masked`."""
-        return self.encoder.forward_masked(self.intensity(x), mask, mask_token)
+        return self.encoder.forward_masked(self.intensity(x), mask, token)
 
     def transformer_blocks(self) -> list[nn.Module]:
         """Return the encoder's blocks; see `Encoder.transformer_blocks`."""

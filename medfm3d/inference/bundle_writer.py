@@ -11,6 +11,7 @@ from medfm3d import __version__
 from medfm3d.adaptation import AdaptationPlan, read_support
 from medfm3d.cohorts import Case
 from medfm3d.encoders import read_header
+from medfm3d.encoders.public_weights import imported_origin
 from medfm3d.priors import PRIORS, PriorSet, create_priors
 
 PRIORS_FILE = "models/priors.json"
@@ -198,9 +199,9 @@ def _fill_in_configs(configs: Path, card: Mapping[str, Any]) -> None:
 def _write_readme(path: Path, card: Mapping[str, Any]) -> None:
     plan = card["plan"]
     organs = "\n".join(f"| {number} | {organ} |" for organ, number in plan["organs"].items())
-    origin = card["encoder_provenance"]
+    origin = imported_origin(card["encoder_provenance"])
     terms = ""
-    if "licence" in origin:
+    if origin is not None:
         warning = f": {origin['licence']['warning']}" if origin["licence"]["warning"] else ""
         terms = f"\nIts encoder is {origin['title']}, licence {origin['licence']['name']}{warning}.\n"
     text = f"""# {card["name"]}

@@ -18,11 +18,19 @@ class ExportEncoder(pl.Callback):
         path: safetensors file.
         name: the encoder's name in `medfm3d.encoders.ENCODERS`.
         provenance: what the header shall hold beside the method, step count, seed and losses; any JSON values.
+        arguments: of the encoder, that differ from those of its name.
     """
 
-    def __init__(self, path: str | Path, name: str, provenance: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        name: str,
+        provenance: Mapping[str, Any] | None = None,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
         self.path = Path(path)
         self.name = name
+        self.arguments = dict(arguments or {})
         self.provenance = dict(provenance or {})
         self._first: Tensor | None = None  # kept as tensors: turning each into a number would make a GPU wait
         self._last: Tensor | None = None
@@ -67,4 +75,4 @@ class ExportEncoder(pl.Callback):
             "val_loss": None if validation is None else validation.item(),
             **self.provenance,
         }
-        save_encoder(state, self.path, name=self.name, provenance=provenance)
+        save_encoder(state, self.path, name=self.name, arguments=self.arguments, provenance=provenance)

@@ -4,7 +4,13 @@ from medfm3d.encoders.public_weights.catalogue import CatalogueEntry, catalogue_
 from medfm3d.encoders.public_weights.checkpoint_file import read_checkpoint
 from medfm3d.encoders.public_weights.fitting import Fit
 from medfm3d.encoders.public_weights.importing import ImportedWeights, import_weights
-from medfm3d.encoders.public_weights.store import PretrainedEncoder, find_encoder, imported_weights, weights_folder
+from medfm3d.encoders.public_weights.store import (
+    PretrainedEncoder,
+    find_encoder,
+    imported_origin,
+    imported_weights,
+    weights_folder,
+)
 from medfm3d.encoders.public_weights.training_intensity import window_hu
 
 __all__ = [
@@ -15,6 +21,7 @@ __all__ = [
     "catalogue_entry",
     "find_encoder",
     "import_weights",
+    "imported_origin",
     "imported_weights",
     "read_catalogue",
     "read_checkpoint",

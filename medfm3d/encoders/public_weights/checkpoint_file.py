@@ -41,11 +41,12 @@ def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
         with torch.serialization.safe_globals(_SCALARS):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "WeightsUnpickler error" not in str(error):
-            raise WeightsError(f"{path}: not a checkpoint of PyTorch ({error}); download it again") from error
+        reason = str(error).split("WeightsUnpickler error:")[-1].split("\n\nCheck")[0].strip()
+        if "Unsupported global" not in reason and "Unsupported class" not in reason:
+            raise WeightsError(f"{path}: not a checkpoint of torch.save ({reason[:200]}); download it again") from error
         raise WeightsError(
             f"{path}: holds Python objects beside tensors and numbers, which run code when they are read, so it was "
-            f"not read ({_reason(error)}). Ask its authors for a safetensors file; or, on a machine where nothing can "
+            f"not read ({reason[:200]}). Ask its authors for a safetensors file; or, on a machine where nothing can "
             "be harmed, load it there and save the dictionary of its tensors alone"
         ) from error
     except (RuntimeError, EOFError, ValueError) as error:
@@ -68,9 +69,3 @@ def tensors_of(content: Mapping[str, Any], containers: Sequence[str], path: str 
         f"{path}: no tensors under {', '.join(containers)} or at the top; it has the keys "
         f"{', '.join(map(str, list(content)[:10]))}. Was it meant for another entry of the catalogue?"
     )
-
-
-def _reason(error: pickle.UnpicklingError) -> str:
-    """Return the line of PyTorch's message that names the object."""
-    lines = [line.strip() for line in str(error).splitlines() if "WeightsUnpickler error" in line]
-    return lines[0].split("WeightsUnpickler error:")[-1].strip()[:200] if lines else "no reason given"

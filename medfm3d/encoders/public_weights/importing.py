@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from medfm3d.encoders.input_intensity import RescaledEncoder
-from medfm3d.encoders.public_weights.axis_order import reverse_axes
+from medfm3d.encoders.public_weights.axis_order import REVERSED, permute_axes
 from medfm3d.encoders.public_weights.catalogue import CatalogueEntry, catalogue_entry, read_catalogue
 from medfm3d.encoders.public_weights.checkpoint_file import read_checkpoint, tensors_of
 from medfm3d.encoders.public_weights.fitting import Fit, fit_tensors
@@ -147,7 +147,8 @@ def _encoder_tensors(
             )
     taken = mapped.taken
     if rules["axis_order"] == "zyx":
-        taken = reverse_axes(taken, heads=all_arguments.get("num_heads", 6) if vit else None, grid=grid)
+        heads = all_arguments.get("num_heads", 6) if vit else None
+        taken = permute_axes(taken, REVERSED, heads=heads, grid=grid)
     return taken, chosen, mapped.ignored, mapped.unexpected
 
 

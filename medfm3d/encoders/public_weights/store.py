@@ -64,6 +64,18 @@ def find_encoder(name: str | Path, folder: str | Path | None = None) -> Pretrain
     return PretrainedEncoder(header["architecture"], header["arguments"], path, header["provenance"])
 
 
+def imported_origin(provenance: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return what an import wrote of weights, also where pretraining went on from them; None if there was none.
+
+    Args:
+        provenance: of an encoder's weights file.
+    """
+    if "catalogue" in provenance:
+        return provenance
+    earlier = provenance.get("initial_encoder") or provenance.get("encoder_start")
+    return None if not isinstance(earlier, Mapping) else imported_origin(earlier)
+
+
 def _absence(name: str, there: Mapping[str, Path]) -> str:
     entry = read_catalogue().get(name)
     if entry is not None:
