@@ -17,7 +17,9 @@ DEFAULT_TEMPLATE = TEMPLATES[ViTEncoder]
 
 
 def pretrain(
-    data: Annotated[Path, typer.Option(help="A folder of scans, or one with a dataset.json; labels are not used.")],
+    data: Annotated[
+        Path, typer.Option(help="A folder of scans, or one with a dataset.json (labels are not used), or a store.")
+    ],
     output: Annotated[Path, typer.Option(help="Folder for the encoder, checkpoints, curves and pictures.")] = Path(
         "pretrained"
     ),

@@ -47,4 +47,4 @@ def test_settings_of_the_command_are_those_of_the_store(scans: Path, tmp_path: P
     assert done.exit_code == 0, done.output
     store = VolumeStore(tmp_path / "s")
     assert store.settings["spacing_mm"] == [2.0, 2.0, 2.0] and store.settings["modality"] == "MR"
-    assert [volume.shape for volume in store.volumes] == [(1, 6, 5, 6)] * 2 and len(store.shards) == 2
+    assert [volume.shape for volume in store.volumes] == [(1, 6, 6, 6)] * 2 and len(store.shards) == 2
