@@ -1,155 +1,83 @@
-"""Step time of masked pretraining: medfm3d's masked autoencoder against MONAI's of the same size, in one run.
+"""Step time and peak memory of masked pretraining: medfm3d's against full-compute masking and its peers, in one run.
 
-A step is forward, backward and AdamW on one batch of random windows. The two take turns, so that a machine that is
-busy for a while slows both. "Same size" means: window, patch, batch, mask ratio, embedding, depth and heads of encoder
-and decoder; MONAI's feed-forward layer gets the width (4 x) at which its blocks have about the weights of ours.
+A step is forward, backward and AdamW on one batch of random windows. All contenders take turns, so that a machine that
+is busy for a while slows all of them; the memory of each is measured in a process of its own. Those named "vit" have
+window, patch, batch, mask ratio, and the encoder's embedding, depth and heads in common, and those named "swin" all but
+the patch. "simmim" puts mask tokens in place of what is hidden and computes everything, without a decoder.
 """
 
 import argparse
 import json
-import statistics
-import time
-from collections.abc import Callable
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
-from monai.networks.nets import MaskedAutoEncoderViT
-from torch import nn
-from torch.nn import functional as F
+from pretraining_benchmark.contenders import CONTENDERS, Sizes, TrainingStep
+from pretraining_benchmark.measuring import peak_memory, step_times
+from pretraining_benchmark.report import check_targets, summarise, table, verdict
 
-from medfm3d.encoders import ENCODERS, create_encoder, patchify
-from medfm3d.pretraining import MaskedAutoencoder, decay_groups, patch_scale, seeded_generator
+from medfm3d.encoders import ENCODERS
 
 
 def main() -> None:
     """Measure, print and write what was measured."""
     arguments = parse_arguments()
-    torch.manual_seed(arguments.seed)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    sizes = Sizes(**{field.name: getattr(arguments, field.name) for field in fields(Sizes)})
     device = torch.device(arguments.device)
-    windows = torch.randn(arguments.batch, 1, *[arguments.window] * 3, device=device)
-    ours, monai = build_ours(arguments).to(device), build_monai(arguments).to(device)
-    steps = {
-        "medfm3d": training_step(ours, lambda: ours_loss(ours, windows)),
-        "monai": training_step(monai, lambda: monai_loss(monai, windows)),
+    memory = {
+        name: peak_memory(name, sizes, arguments.device, torch.get_num_threads()) for name in arguments.contenders
     }
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for repetition in range(arguments.warmup + arguments.repetitions):
-        for name, step in steps.items():
-            elapsed = timed(step, device)
-            if repetition >= arguments.warmup:
-                times[name].append(elapsed)
-    medians = {name: statistics.median(values) for name, values in times.items()}
+    steps = {name: TrainingStep(name, sizes, device) for name in arguments.contenders}
+    times = step_times(steps, arguments.repetitions, arguments.warmup)
+    rows = {
+        name: {**row, "memory_mib": memory[name], "weights": steps[name].weights()}
+        for name, row in summarise(times).items()
+    }
     result = {
-        **vars(arguments),
+        "sizes": asdict(sizes),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "parameters": {"medfm3d": count(ours), "monai": count(monai)},
-        "median_step_s": medians,
-        "fastest_step_s": {name: min(values) for name, values in times.items()},
-        "ratio_medfm3d_to_monai": medians["medfm3d"] / medians["monai"],
-        "step_s": times,
+        "rows": rows,
+        "targets": check_targets(rows),
+        "steps": {name: [asdict(stage) for stage in stages] for name, stages in times.items()},
     }
     print(
-        f"{arguments.encoder}, window {arguments.window}^3, batch {arguments.batch}, {result['device']}, "
-        f"{result['threads']} threads, median of {arguments.repetitions} steps taken in turns"
+        f"{sizes.vit} and {sizes.swin}, window {sizes.window}^3, batch {sizes.batch}, {sizes.mask_ratio:.0%} hidden, "
+        f"{result['device']}, {result['threads']} threads, {arguments.repetitions} steps of each in turns"
     )
-    for name, median in medians.items():
-        print(f"  {name:8} {median:8.3f} s a step   {result['parameters'][name] / 1e6:7.2f} M weights")
-    print(f"  medfm3d takes {result['ratio_medfm3d_to_monai']:.2f} of MONAI's time")
+    print(table(rows))
+    for checked in result["targets"]:
+        print(verdict(checked))
     if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2, default=str) + "\n", encoding="utf-8")
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 def parse_arguments() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--window", type=int, default=96, help="side in voxels, a multiple of 8")
-    parser.add_argument("--encoder", default="vit_tiny", choices=sorted(ENCODERS))
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--mask-ratio", type=float, default=0.75)
-    parser.add_argument("--decoder-dim", type=int, default=96)
-    parser.add_argument("--decoder-depth", type=int, default=2)
-    parser.add_argument("--decoder-heads", type=int, default=2)
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--encoder", dest="vit", default=Sizes.vit, choices=_named("vit_"))
+    parser.add_argument("--swin", default=Sizes.swin, choices=_named("swin_"))
+    parser.add_argument("--window", type=int, default=Sizes.window, help="side in voxels, a multiple of 32")
+    parser.add_argument("--batch", type=int, default=Sizes.batch)
+    parser.add_argument("--mask-ratio", type=float, default=Sizes.mask_ratio)
+    parser.add_argument("--decoder-dim", type=int, default=Sizes.decoder_dim)
+    parser.add_argument("--decoder-depth", type=int, default=Sizes.decoder_depth)
+    parser.add_argument("--decoder-heads", type=int, default=Sizes.decoder_heads)
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--warmup", type=int, default=1)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 for torch's own choice")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=Sizes.seed)
     parser.add_argument("--json", type=Path, help="file for all that was measured")
     return parser.parse_args()
 
 
-def build_ours(arguments: argparse.Namespace) -> MaskedAutoencoder:
-    """Return medfm3d's masked autoencoder."""
-    return MaskedAutoencoder(
-        create_encoder(arguments.encoder),
-        arguments.decoder_dim,
-        arguments.decoder_depth,
-        arguments.decoder_heads,
-        arguments.mask_ratio,
-    )
-
-
-def build_monai(arguments: argparse.Namespace) -> MaskedAutoEncoderViT:
-    """Return MONAI's masked autoencoder of the same size."""
-    size = ENCODERS[arguments.encoder].arguments
-    return MaskedAutoEncoderViT(
-        in_channels=1,
-        img_size=(arguments.window,) * 3,
-        patch_size=create_encoder(arguments.encoder).patch_size,
-        hidden_size=size["embed_dim"],
-        mlp_dim=4 * size["embed_dim"],
-        num_layers=size["depth"],
-        num_heads=size["num_heads"],
-        masking_ratio=arguments.mask_ratio,
-        decoder_hidden_size=arguments.decoder_dim,
-        decoder_mlp_dim=4 * arguments.decoder_dim,
-        decoder_num_layers=arguments.decoder_depth,
-        decoder_num_heads=arguments.decoder_heads,
-    )
-
-
-def ours_loss(network: MaskedAutoencoder, windows: torch.Tensor) -> torch.Tensor:
-    """Return the loss as in training, the drawing of the mask included."""
-    return network.loss(windows, network.draw_mask(windows, seeded_generator(0)))
-
-
-def monai_loss(network: MaskedAutoEncoderViT, windows: torch.Tensor) -> torch.Tensor:
-    """Return the same loss for MONAI's network, which returns all patches and a mask that is 1 where hidden."""
-    prediction, mask = network(windows)
-    patches = patchify(windows, network.patch_size)
-    mean, deviation = patch_scale(patches)
-    error = F.mse_loss(prediction, (patches - mean) / deviation, reduction="none").mean(dim=-1)
-    return (error * mask).sum() / mask.sum()
-
-
-def training_step(network: nn.Module, loss: Callable[[], torch.Tensor]) -> Callable[[], None]:
-    """Return a function that does one step of training."""
-    optimizer = torch.optim.AdamW(decay_groups(network, 0.05), lr=1e-4, betas=(0.9, 0.95))
-
-    def step() -> None:
-        optimizer.zero_grad()
-        loss().backward()
-        optimizer.step()
-
-    return step
-
-
-def timed(step: Callable[[], None], device: torch.device) -> float:
-    """Return the seconds that a step takes."""
-    started = time.perf_counter()
-    step()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started
-
-
-def count(network: nn.Module) -> int:
-    """Return the number of trained weights."""
-    return sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
+def _named(family: str) -> list[str]:
+    return [name for name in ENCODERS if name.startswith(family)]
 
 
 if __name__ == "__main__":
