@@ -158,3 +158,5 @@ def test_the_package_brings_its_bundles(repository: Path, tmp_path: Path) -> Non
     assert "medfm3d/_bundles/fewshot_organ_segmentation/models/encoder.safetensors" in names
     assert "medfm3d/_data_manifests/msd_hippocampus.json" in names
     assert "medfm3d/evaluation/templates/report.html" in names
+    assert "medfm3d/encoders/public_weights/catalogue/vista3d.json" in names
+    assert "medfm3d/encoders/nnunet/trainers/medfm3d_vit_trainer.py" in names

@@ -9,9 +9,10 @@ import torch
 from monai.networks.nets.segresnet import SegResNet
 
 from medfm3d.cli.adapt import run_adaptation
+from medfm3d.cli.pretrain import run_pretraining
 from medfm3d.cli.segment import run_segmentation
 from medfm3d.cohorts import read_cohort
-from medfm3d.encoders import create_encoder, load_encoder, save_encoder
+from medfm3d.encoders import create_encoder, load_encoder, read_header, save_encoder
 from medfm3d.encoders.public_weights import import_weights
 
 TINY_PRIMUS = {"embed_dim": 48, "depth": 2, "num_heads": 4, "absolute_window": (16, 16, 16)}
@@ -29,7 +30,13 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.save({"net": state}, tmp_path / "segresnet.pth")
     import_weights(tmp_path / "segresnet.pth", "suprem_segresnet", arguments=TINY_SEGRESNET)
     primus = create_encoder("primus_medium", **TINY_PRIMUS)
-    save_encoder(primus, folder / "primus.safetensors", name="primus_medium", arguments=TINY_PRIMUS)
+    save_encoder(
+        primus,
+        folder / "primus.safetensors",
+        name="primus_medium",
+        arguments=TINY_PRIMUS,
+        provenance={"made": "here"},
+    )
     return folder
 
 
@@ -94,6 +101,28 @@ def test_full_tuning_knows_the_stages_of_a_convolutional_encoder(
     while cause.__cause__ is not None:  # MONAI wraps what the network raised
         cause = cause.__cause__
     assert "method lora works on transformer blocks, and SegResNetEncoder has none" in str(cause)
+
+
+def test_pretraining_goes_on_from_imported_weights(store: Path, small_cohort: Path, tmp_path: Path) -> None:
+    primus = store / "primus.safetensors"
+    smaller = {"window": [16, 16, 16], "batch_size": 1, "validation_windows": 1, "progress_bar": False, "workers": 0}
+    result = run_pretraining(
+        small_cohort / "imagesTr",
+        tmp_path / "pretrained",
+        encoder=str(primus),
+        max_steps=2,
+        device="cpu",
+        overrides={**smaller, "learning_rate": 1e-4, "warmup_steps": 0},
+    )
+    header = read_header(result["encoder"])
+    assert header["architecture"] == "primus_medium" and header["arguments"]["embed_dim"] == 48
+    assert header["provenance"]["initial_encoder"] == {"made": "here"}
+    before, after = load_encoder(primus).state_dict(), load_encoder(result["encoder"]).state_dict()
+    weight = "eva.blocks.0.mlp.fc2.weight"
+    assert not torch.equal(before[weight], after[weight])
+    torch.testing.assert_close(before[weight], after[weight], atol=1e-3, rtol=0)
+    with pytest.raises(ValueError, match="no bundle for masked pretraining of 'segresnet'"):
+        run_pretraining(small_cohort / "imagesTr", tmp_path / "other", encoder="suprem_segresnet", device="cpu")
 
 
 def test_list_info_and_import(medfm3d, store: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -134,6 +135,18 @@ def test_published_sizes_go_to_nnunets_own_trainers() -> None:
     with torch.device("meta"):
         found = {name: plan_of(create_encoder(name)).trainer for name in ("primus_medium", "vit_medium")}
     assert found == {"primus_medium": "nnUNet_Primus_M_Trainer", "vit_medium": "Medfm3dViTTrainer"}
+
+
+@pytest.mark.parametrize("size", ["small", "medium"])
+def test_published_sizes_are_those_of_nnunets_trainers(size: str) -> None:
+    from nnunetv2.training.nnUNetTrainer.primus import primus_trainers
+
+    build = getattr(primus_trainers, f"nnUNet_Primus_{size[0].upper()}_Trainer").build_network_architecture
+    with torch.device("meta"):
+        theirs = build(None, SimpleNamespace(patch_size=(160, 160, 160)), 1, 2).state_dict()
+        ours = create_encoder(f"primus_{size}").state_dict()
+    parts = {name: tensor.shape for name, tensor in theirs.items() if name.startswith(("eva.", "down_projection."))}
+    assert {name: tensor.shape for name, tensor in ours.items()} == parts
 
 
 def test_what_nnunet_cannot_build_is_refused(planned: Path, tmp_path: Path) -> None:
