@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from medfm3d.cli.segment import run_segmentation
+from medfm3d.cli.segment import require_all, run_segmentation
 from medfm3d.cohorts import Case, read_cohort
 from medfm3d.evaluation import evaluate_folder
 from medfm3d.inference import read_card, read_plan, read_priors
@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
             device=options.device,
             **settings,
         )
+        require_all(segmented)
         rows[name] = {**scores(masks, cases, organs), "case_s": segmented["case_s"], "turned_voxels": turned(segmented)}
         print(as_table(rows, list(organs)).splitlines()[-1], flush=True)
     result = {

@@ -11,7 +11,7 @@ from rich.console import Console
 from medfm3d.cli.adapt import Method, run_adaptation
 from medfm3d.cli.evaluate import print_summary, run_report
 from medfm3d.cli.options import Device, JsonFile, Seed, start, write_result
-from medfm3d.cli.segment import run_segmentation
+from medfm3d.cli.segment import require_all, run_segmentation
 from medfm3d.cohorts import Case, Cohort, k_shot_split, list_manifests, read_cohort
 from medfm3d.cohorts.phantom import write_phantom_cohort
 from medfm3d.evaluation import evaluate_folder
@@ -69,6 +69,7 @@ def demo(
     segmented = run_segmentation(
         bundle, folder, predictions, inputs=[case.image for case in query], device=device, seed=seed
     )
+    require_all(segmented)
     labels = query[0].label.parent
     annotated = {case.name: case.annotated for case in query if case.annotated is not None}
     evaluation = evaluate_folder(predictions, labels, cohort.organs, seed=seed, annotated=annotated)

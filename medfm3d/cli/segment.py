@@ -1,17 +1,24 @@
 """`medfm3d segment`: a bundle outlines its organs in scans."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from medfm3d.cli.options import Device, JsonFile, Seed, parse_names, start, write_result
 from medfm3d.inference import (
+    BatchJournal,
     BundleError,
+    CaseRecord,
+    CaseSegmenter,
     changes_file,
+    check_names,
+    fingerprint,
     list_changes,
     list_inputs,
     list_log_priors,
@@ -24,9 +31,10 @@ from medfm3d.inference import (
     read_priors,
     refinement_file,
     require_values,
-    run_workflow,
+    segment_batch,
+    write_summary,
 )
-from medfm3d.volumes import output_name
+from medfm3d.volumes import VolumeError, output_name
 
 WORST = 3  # cases that are named on the screen
 
@@ -62,11 +70,18 @@ def segment(
         typer.Option(help="Search organs only where the bundle's location prior expects them; by default as trained."),
     ] = None,
     uncertainty: Annotated[bool, typer.Option(help="Also write how unsure each voxel is, from 0 to 1.")] = False,
+    again: Annotated[
+        bool, typer.Option(help="Make masks anew that this bundle has made with these options before.")
+    ] = False,
     device: Device = "auto",
     seed: Seed = 0,
     json_file: JsonFile = None,
 ) -> None:
-    """Outline the bundle's organs in a scan or a folder of scans, on each scan's own grid."""
+    """Outline the bundle's organs in a scan or a folder of scans, on each scan's own grid.
+
+    A scan that cannot be segmented is named, and the others go on; the exit code is 1 then. What was interrupted goes
+    on when called again. summary.csv and summary.json list volumes, surprises and times.
+    """
     result = run_segmentation(
         bundle,
         input_path,
@@ -78,6 +93,7 @@ def segment(
         logit_priors=parse_names(logit_priors),
         boxed=boxed,
         uncertainty=uncertainty,
+        again=again,
         device=device,
         seed=seed,
     )
@@ -101,8 +117,13 @@ def segment(
     for quality in result["quality"][:WORST] if len(result["quality"]) > 1 else []:
         organs = ", ".join(f"{organ} {dice:.2f}" for organ, dice in quality["predicted_dice"].items())
         console.print(f"[cyan]look here first[/] {quality['case']}: predicted Dice {organs}", highlight=False)
-    console.print(f"{len(result['masks'])} masks in {output}, {result['case_s']:.2f} s a case")
+    for scan, error in result["failed"].items():
+        console.print(f"[red]failed[/] {escape(scan)}: {escape(error)}", highlight=False, soft_wrap=True)
+    kept = f", {result['resumed']} of them from before" if result["resumed"] else ""
+    console.print(f"{len(result['masks'])} masks in {output}{kept}, {result['case_s']:.2f} s a case")
     write_result(result, json_file)
+    if result["failed"]:
+        raise typer.Exit(1)
 
 
 def run_segmentation(
@@ -118,25 +139,24 @@ def run_segmentation(
     logit_priors: list[str] | None = None,
     boxed: bool | None = None,
     uncertainty: bool = False,
+    again: bool = False,
     device: str = "auto",
     seed: int = 0,
     config: Mapping[str, Any] | None = None,
+    on_case: Callable[[CaseRecord], None] = lambda record: None,
 ) -> dict[str, Any]:
-    """Run a bundle's inference workflow; `inputs` names the scans instead of what lies at `input_path`.
+    """Segment scans with a bundle; `inputs` names the scans instead of what lies at `input_path`.
 
-    `config` replaces further values of the workflow's config, by id.
+    Masks that this bundle made with these options before are kept, unless `again`. `config` replaces further values of
+    the inference workflow's config, by id. `on_case` is told of each scan when it is done or has failed.
+
+    Returns:
+        `masks`, and what is known of them; `failed`, the error of each scan that has no mask; `resumed`, how many masks
+        were there already; `cases`, the record of each scan.
     """
     card = read_card(bundle)
     inputs = list_inputs(input_path) if inputs is None else inputs
-    if not apply_priors:  # what an earlier run into this folder took away is in none of the masks of this one
-        for scan in inputs:
-            changes_file(output, scan).unlink(missing_ok=True)
-    for scan in inputs:  # what was said of earlier masks does not hold of these
-        quality_file(output, scan).unlink(missing_ok=True)
-        refinement_file(output, scan).unlink(missing_ok=True)
-    if not logit_priors:
-        for scan in inputs:
-            log_priors_file(output, scan).unlink(missing_ok=True)
+    check_names(inputs)
     options = {"tta": tta, "transductive": transductive, "save_uncertainty": uncertainty}
     if logit_priors:
         known = read_priors(bundle).priors
@@ -147,38 +167,59 @@ def run_segmentation(
         options["boxed"] = boxed
     if any(options.values()):
         require_values(bundle, "inference", [name for name, value in options.items() if value])
+    values = {
+        "dataset_dir": str(input_path),
+        "output_dir": str(output),
+        "save_probabilities": probabilities,
+        "apply_priors": apply_priors,
+        **options,
+        **(config or {}),
+    }
+    mark = fingerprint(bundle, {**values, "dataset_dir": "", "output_dir": "", "seed": seed})
+    journal = BatchJournal(output, mark)
+    kept = {} if again else journal.done(inputs)
+    waiting = [scan for scan in inputs if scan not in kept]
     started = time.perf_counter()
-    workflow = run_workflow(
-        bundle,
-        "inference",
-        {
-            "dataset_dir": str(input_path),
-            "datalist": [str(path) for path in inputs],
-            "output_dir": str(output),
-            "save_probabilities": probabilities,
-            "apply_priors": apply_priors,
-            **options,
-            "device": start(device, seed),
-            **(config or {}),
-        },
-    )
+    records = dict(kept)
+    if waiting:
+        _forget_remarks(output, waiting)
+        segmenter = CaseSegmenter(bundle, {**values, "datalist": [], "device": start(device, seed)})
+        for scan, record in zip(waiting, segment_batch(segmenter, waiting, mark), strict=True):
+            journal.add(record)
+            records[scan] = record
+            on_case(record)
     elapsed = time.perf_counter() - started
-    masks = [str(path) for path in saved_masks(workflow)]
+    cases = [records[scan] for scan in inputs]
+    done = [(scan, record) for scan, record in zip(inputs, cases, strict=True) if record.mask]
+    masks = [record.mask for _, record in done]
     names = {output_name(mask) for mask in masks}
     changes = [change for change in list_changes(output) or [] if change["case"] in names] if apply_priors else []
+    remarks = list_remarks(bundle, [Path(mask) for mask in masks], [scan for scan, _ in done])
+    write_summary(output, cases, remarks)
     return {
         "bundle": card["name"],
         "masks": masks,
+        "failed": {record.scan: record.error for record in cases if record.error},
+        "resumed": len(kept),
+        "cases": [asdict(record) for record in cases],
         "changes": changes,
         "log_priors": [one for one in list_log_priors(output) or [] if one["case"] in names] if logit_priors else [],
         "quality": list_quality(output, names),
-        "refinements": list_refinements(output, inputs) if transductive else [],
-        "remarks": list_remarks(bundle, [Path(mask) for mask in masks], inputs),
+        "refinements": list_refinements(output, [scan for scan, _ in done]) if transductive else [],
+        "remarks": remarks,
         "segmentation_s": elapsed,
-        "case_s": elapsed / len(inputs),
+        "case_s": elapsed / max(1, len(waiting)),
     }
 
 
-def saved_masks(workflow: Any) -> list[Path]:
-    """Return the files that an inference workflow wrote, in the order of its inputs."""
-    return workflow.parser.get_parsed_content("postprocessing").transforms[-1].written
+def require_all(result: Mapping[str, Any]) -> None:
+    """Raise VolumeError if `run_segmentation` has failed with a scan, naming each of them."""
+    if result["failed"]:
+        raise VolumeError("; ".join(f"{scan}: {error}" for scan, error in result["failed"].items()))
+
+
+def _forget_remarks(output: Path, scans: Sequence[Path]) -> None:
+    """Remove what was said of earlier masks of these scans; it does not hold of those that are made now."""
+    for scan in scans:
+        for file in (changes_file, quality_file, refinement_file, log_priors_file):
+            file(output, scan).unlink(missing_ok=True)

@@ -1,12 +1,16 @@
 """Inference: adapted bundles written, opened and run over scans."""
 
 from medfm3d.inference.augmented_inferer import AugmentedInferer
+from medfm3d.inference.batch_engine import BatchStopped, segment_batch
+from medfm3d.inference.batch_journal import BatchJournal, CaseRecord, fingerprint
+from medfm3d.inference.batch_summary import write_summary
 from medfm3d.inference.boxed_inferer import BoxedInferer
 from medfm3d.inference.bundle_reader import read_card, read_plan, read_priors
 from medfm3d.inference.bundle_writer import BundleError, check_output, staging_folder, write_bundle
+from medfm3d.inference.case_segmenter import CaseSegmenter
 from medfm3d.inference.component_cleanup import KeepExpectedComponentsd, changes_file, list_changes
 from medfm3d.inference.hausdorff_handler import HausdorffDistanceMm
-from medfm3d.inference.inputs import list_inputs
+from medfm3d.inference.inputs import check_names, list_inputs
 from medfm3d.inference.log_priors import AddLogPriorsd, list_log_priors, log_priors_file
 from medfm3d.inference.organ_location import LocateOrgansd, read_boxes, read_frame
 from medfm3d.inference.predicted_dice import DiceModel, PredictedDice, fit_dice_model
@@ -22,8 +26,12 @@ __all__ = [
     "AddLogPriorsd",
     "AssessQualityd",
     "AugmentedInferer",
+    "BatchJournal",
+    "BatchStopped",
     "BoxedInferer",
     "BundleError",
+    "CaseRecord",
+    "CaseSegmenter",
     "DiceModel",
     "HausdorffDistanceMm",
     "KeepExpectedComponentsd",
@@ -35,7 +43,9 @@ __all__ = [
     "TransductiveInferer",
     "bundle_template",
     "changes_file",
+    "check_names",
     "check_output",
+    "fingerprint",
     "fit_dice_model",
     "list_changes",
     "list_inputs",
@@ -54,6 +64,8 @@ __all__ = [
     "refinement_file",
     "require_values",
     "run_workflow",
+    "segment_batch",
     "staging_folder",
     "write_bundle",
+    "write_summary",
 ]

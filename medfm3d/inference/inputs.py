@@ -1,8 +1,9 @@
 """Which scans a path stands for."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from medfm3d.volumes import VolumeError, find_volumes
+from medfm3d.volumes import VolumeError, find_volumes, output_name
 
 
 def list_inputs(path: str | Path) -> list[Path]:
@@ -27,3 +28,12 @@ def list_inputs(path: str | Path) -> list[Path]:
     if not found:
         raise VolumeError(f"{path}: holds no volume; supported are NIfTI, NRRD, MetaImage and DICOM series folders")
     return found
+
+
+def check_names(scans: Sequence[Path]) -> None:
+    """Raise VolumeError if two scans have the same name, so that one mask would replace the other."""
+    places: dict[str, Path] = {}
+    for scan in scans:
+        other = places.setdefault(output_name(scan), scan)
+        if other is not scan:
+            raise VolumeError(f"{scan}: its mask would be that of {other} as well; give the scans distinct names")

@@ -8,7 +8,7 @@ from typing import Any
 from fewshot_benchmark.job import Job
 from fewshot_benchmark.selection import Selection
 from medfm3d.cli.adapt import TEMPLATE, run_adaptation
-from medfm3d.cli.segment import run_segmentation
+from medfm3d.cli.segment import require_all, run_segmentation
 from medfm3d.cohorts import Case
 from medfm3d.encoders import read_header
 from medfm3d.inference import bundle_template
@@ -66,7 +66,7 @@ class Medfm3dMethod:
     def segment(self, cases: Sequence[Case], output: Path) -> None:
         """Segment cases; masks are on the scans' own grids."""
         images = [case.image for case in cases]
-        run_segmentation(
+        segmented = run_segmentation(
             self.bundle,
             images[0].parent,
             output,
@@ -75,6 +75,7 @@ class Medfm3dMethod:
             seed=self.job.seed,
             config=self.inference_settings,
         )
+        require_all(segmented)
 
 
 def _note(part: str, provenance: Any) -> str:

@@ -1,0 +1,112 @@
+"""What a folder of masks holds already, so that an interrupted batch can go on."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medfm3d import __version__
+
+JOURNAL = "segmentation_journal.jsonl"
+
+
+@dataclass(frozen=True)
+class CaseRecord:
+    """What became of one scan.
+
+    Attributes:
+        scan: its path.
+        stamp: sizes and times of the scan's files when it was read.
+        fingerprint: of the bundle and the options that it was segmented with.
+        mask: the mask file, or None if there is none.
+        volumes_ml: volume of each organ.
+        seconds: what reading, inference and writing took, by name.
+        error: why there is no mask.
+    """
+
+    scan: str
+    stamp: str
+    fingerprint: str
+    mask: str | None = None
+    volumes_ml: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+
+class BatchJournal:
+    """A file in the folder of masks with a line for each scan that is done or has failed.
+
+    A line is written after the mask, which itself appears whole or not at all. So a scan without a line is done again,
+    and a last line that was cut off counts as none.
+
+    Args:
+        output: folder of masks.
+        fingerprint: of the bundle and options at hand, see `fingerprint`.
+    """
+
+    def __init__(self, output: str | Path, fingerprint: str) -> None:
+        self.file = Path(output) / JOURNAL
+        self.fingerprint = fingerprint
+
+    def records(self) -> list[CaseRecord]:
+        """Return the last record of each scan, in the order of their lines."""
+        last: dict[str, CaseRecord] = {}
+        for line in self.file.read_text(encoding="utf-8").splitlines() if self.file.is_file() else ():
+            try:
+                record = CaseRecord(**json.loads(line))
+            except (json.JSONDecodeError, TypeError):
+                continue  # cut off, or of another version: that scan is done again
+            last.pop(record.scan, None)
+            last[record.scan] = record
+        return list(last.values())
+
+    def done(self, scans: Iterable[Path]) -> dict[Path, CaseRecord]:
+        """Return the records of those scans whose masks need not be made again.
+
+        That is so if bundle, options and scan are what they were and the mask is there.
+        """
+        known = {record.scan: record for record in self.records()}
+        return {
+            scan: record
+            for scan in scans
+            if (record := known.get(str(scan)))
+            and record.mask is not None
+            and record.fingerprint == self.fingerprint
+            and Path(record.mask).is_file()
+            and record.stamp == scan_stamp(scan)
+        }
+
+    def add(self, record: CaseRecord) -> None:
+        """Append a record, in one write."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self.file.open("ab") as file:
+            if file.tell() and not _ends_a_line(self.file):
+                file.write(b"\n")  # what an earlier process left unfinished
+            file.write((json.dumps(asdict(record)) + "\n").encode())
+
+
+def fingerprint(bundle: str | Path, options: Mapping[str, Any]) -> str:
+    """Return a hash of all that masks depend on but the scan: weights, configs, priors, options and version."""
+    digest = hashlib.sha256()
+    bundle = Path(bundle)
+    for name in ("models/model.pt", "models/priors.json", "configs/inference.json"):
+        file = bundle / name
+        digest.update(hashlib.sha256(file.read_bytes() if file.is_file() else b"").digest())
+    digest.update(json.dumps([__version__, dict(options)], sort_keys=True, default=str).encode())
+    return digest.hexdigest()
+
+
+def scan_stamp(scan: str | Path) -> str:
+    """Return a hash of names, sizes and times of change of a scan's files; a DICOM series has many."""
+    scan = Path(scan)
+    files = sorted(scan.iterdir()) if scan.is_dir() else [scan]
+    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    return hashlib.sha256(json.dumps(stats).encode()).hexdigest()
+
+
+def _ends_a_line(file: Path) -> bool:
+    with file.open("rb") as reading:
+        reading.seek(-1, 2)
+        return reading.read(1) == b"\n"

@@ -1,0 +1,78 @@
+"""A bundle that is opened once and segments one scan after the other, in three steps that can overlap."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.bundle import ConfigWorkflow
+from monai.data import decollate_batch, list_data_collate
+
+from medfm3d.adaptation import AdaptationPlan
+from medfm3d.inference.bundle_writer import BundleError
+from medfm3d.volumes import SaveVolumed
+
+WEIGHTS = "models/model.pt"
+
+
+class CaseSegmenter:
+    """The parts of a bundle's inference workflow, put together for one scan at a time.
+
+    `read`, `infer` and `write` do what the workflow's evaluator does with a batch of one. Each of them is meant for one
+    thread at a time, but the three may go on side by side, with different scans.
+
+    Args:
+        bundle: an adapted bundle.
+        values: config values that replace those of its inference workflow, by id; `output_dir` and `device` among them.
+
+    Raises:
+        BundleError: if the bundle lacks its configs or weights, or the weights do not fit its network.
+    """
+
+    def __init__(self, bundle: str | Path, values: Mapping[str, Any]) -> None:
+        self.bundle = Path(bundle)
+        config, weights = self.bundle / "configs" / "inference.json", self.bundle / WEIGHTS
+        for file in (config, weights):
+            if not file.is_file():
+                raise BundleError(f"{file}: no such file; {bundle} is not an adapted bundle")
+        workflow = ConfigWorkflow(
+            config_file=str(config),
+            meta_file=str(self.bundle / "configs" / "metadata.json"),
+            logging_file=False,
+            workflow_type="inference",
+            bundle_root=str(self.bundle),
+            **values,
+        )
+        workflow.initialize()
+        self.device: torch.device = workflow.parser.get_parsed_content("compute_device")
+        self.plan: AdaptationPlan = workflow.parser.get_parsed_content("plan")
+        self.preprocessing = workflow.parser.get_parsed_content("preprocessing")
+        self.inferer = workflow.parser.get_parsed_content("inferer")
+        self.postprocessing = workflow.parser.get_parsed_content("postprocessing")
+        self.network = workflow.parser.get_parsed_content("network").eval()
+        (self.saver,) = (part for part in self.postprocessing.transforms if isinstance(part, SaveVolumed))
+        try:
+            self.network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        except Exception as error:
+            raise BundleError(f"{weights}: holds no weights of this bundle's network ({error}); adapt again") from error
+
+    def read(self, scan: str | Path) -> dict[str, Any]:
+        """Return a scan, read and preprocessed, as a batch of one; raises VolumeError for an unusable file."""
+        return list_data_collate([self.preprocessing({"image": os.fspath(scan)})])
+
+    @torch.no_grad()
+    def infer(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Return the batch with what the inferer says as `pred`."""
+        batch["pred"] = self.inferer(batch["image"].to(self.device), self.network)
+        return batch
+
+    def write(self, batch: dict[str, Any]) -> tuple[Path, dict[str, float]]:
+        """Write the mask, and what belongs to it; returns its file and each organ's volume in mL."""
+        (item,) = decollate_batch(batch)
+        mask = self.postprocessing(item)["pred"]
+        voxel_ml = abs(float(np.linalg.det(np.asarray(mask.affine, dtype=float)[:3, :3]))) / 1000
+        counts = torch.bincount(mask.as_tensor().flatten().long(), minlength=1 + max(self.plan.organs.values()))
+        volumes_ml = {organ: float(counts[number]) * voxel_ml for organ, number in self.plan.organs.items()}
+        return self.saver.written[-1], volumes_ml
