@@ -8,6 +8,7 @@ from torch import Tensor
 
 from medfm3d.pretraining.masked_network import MaskedNetwork
 from medfm3d.pretraining.masking import seeded_generator
+from medfm3d.pretraining.optimizer_numbers import number_by_module
 from medfm3d.pretraining.scaled_blocks import scale_network
 from medfm3d.pretraining.schedule import decay_groups, warmup_cosine
 
@@ -55,6 +56,10 @@ class MAEModule(pl.LightningModule):
     def configure_model(self) -> None:
         """Compile and share out the network, as flag and strategy ask; Lightning calls it."""
         scale_network(self, self.network, compiled=self.compiled, entrances=("loss", "reconstruct"))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make the optimiser's state readable under any strategy; Lightning calls it."""
+        number_by_module(self, checkpoint)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Return the loss of a batch."""

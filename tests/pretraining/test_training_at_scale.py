@@ -2,6 +2,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.strategies import ModelParallelStrategy
 from safetensors import safe_open
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 
 from medfm3d.encoders import ViTEncoder
@@ -88,6 +91,34 @@ def test_run_resumed_within_an_epoch_goes_on_bit_by_bit(scans: Path, tmp_path: P
     assert losses["cut"][1] == losses["whole"][1] and list(losses["whole"][1]) == [3, 7]
     assert losses["cut"][2] == losses["whole"][2]
     assert not [warning for warning in recwarn if "dataloader is not resumable" in str(warning.message)]
+
+
+@pytest.fixture
+def one_process_group() -> Iterator[None]:
+    """What a strategy of several processes sets up for one; taken down, since it would be found by other tests."""
+    yield
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def test_weights_shared_out_or_not_go_on_with_each_others_checkpoints(
+    scans: Path, tmp_path: Path, one_process_group: None
+) -> None:
+    export = ExportEncoder(tmp_path / "encoder.safetensors", "vit_tiny")
+    whole = fit(scans, tmp_path / "whole", callbacks=(export,))
+    fit(scans, tmp_path / "parts", 3)
+    sharded = ModelParallelStrategy(data_parallel_size=1, tensor_parallel_size=1, save_distributed_checkpoint=False)
+    throughput = Throughput(peak_tflops=1.0)
+    shared = fit(scans, tmp_path / "parts", 6, strategy=sharded, callbacks=(export, throughput))
+    assert isinstance(next(shared.parameters()), DTensor) and throughput.flops_per_batch > 0
+    with safe_open(export.path, framework="pt") as file:
+        assert set(file.keys()) == set(whole.network.encoder.state_dict())
+    last = fit(scans, tmp_path / "parts")
+    curve = {**logged(tmp_path / "parts", "train_loss", 6), **logged(tmp_path / "parts", "train_loss", 8)}
+    expected = {step: loss for step, loss in logged(tmp_path / "whole", "train_loss").items() if step >= 3}
+    assert curve == pytest.approx(expected, rel=1e-5)
+    for name, weight in whole.state_dict().items():
+        torch.testing.assert_close(last.state_dict()[name], weight, atol=1e-5, rtol=1e-4, msg=name)
 
 
 def test_bf16_follows_the_curve_of_float32(scans: Path, tmp_path: Path) -> None:
