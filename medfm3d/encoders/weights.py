@@ -145,4 +145,8 @@ def load_encoder(path: str | Path) -> Encoder:
 
 def file_sha256(path: str | Path) -> str:
     """Return a file's SHA-256 as hexadecimal digits."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(2**22):  # published files have gigabytes
+            digest.update(block)
+    return digest.hexdigest()

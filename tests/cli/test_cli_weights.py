@@ -154,3 +154,31 @@ def test_list_info_and_import(medfm3d, store: Path, tmp_path: Path) -> None:
     code, words = medfm3d("weights", "import", tmp_path / "part.pth", "--as", "nonsense")
     assert code == 1 and "vista3d" in words
     assert "Traceback" not in words and sys.argv[0] == "medfm3d"
+
+
+def test_export_to_nnunet(medfm3d, store: Path, tmp_path: Path) -> None:
+    pytest.importorskip("nnunetv2", reason="nnU-Net is not installed")
+    command = ("weights", "export-nnunet", "primus", "--plans", tmp_path / "plans.json", "--output", tmp_path / "a.pth")
+    code, words = medfm3d(*command)
+    assert code == 1 and "plans.json: no such file; let nnU-Net plan" in words
+    unet = {"network_class_name": "its own U-Net", "arch_kwargs": {}, "_kw_requires_import": []}
+    configuration = {"patch_size": [20, 16, 16], "normalization_schemes": ["ZScoreNormalization"], "architecture": unet}
+    plans = {
+        "dataset_name": "Dataset001_own",
+        "plans_name": "nnUNetPlans",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "label_manager": "LabelManager",
+        "configurations": {"3d_fullres": configuration},
+    }
+    dataset = {"channel_names": {"0": "MR", "1": "MR"}, "labels": {"background": 0, "liver": 1}}
+    (tmp_path / "plans.json").write_text(json.dumps(plans))
+    (tmp_path / "dataset.json").write_text(json.dumps(dataset))
+    code, words = medfm3d(*command)
+    assert code == 0 and "nnUNetv2_train Dataset001_own 3d_fullres 0 -p nnUNetPlans_primus" in words, words
+    written = torch.load(tmp_path / "a.pth", weights_only=True)["network_weights"]
+    ours = load_encoder(store / "primus.safetensors").state_dict()
+    kernel = ours["down_projection.proj.weight"].permute(0, 1, 4, 3, 2)  # (x, y, z) to nnU-Net's (z, y, x)
+    torch.testing.assert_close(written["down_projection.proj.weight"], kernel.expand(-1, 2, -1, -1, -1) / 2)
+    made = json.loads((tmp_path / "nnUNetPlans_primus.json").read_text())["configurations"]["3d_fullres"]
+    assert made["patch_size"] == [24, 16, 16] and made["architecture"]["arch_kwargs"]["embed_dim"] == 48
