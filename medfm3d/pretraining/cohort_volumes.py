@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,10 @@ class PretrainingCohort:
         return [path.resolve().name for path in self._paths()]
 
     def parts(self) -> list["PretrainingCohort"]:
-        """Return one cohort for each path, prepared alike."""
-        return [replace(self, images=path) for path in self._paths()]
+        """Return cohorts prepared alike, each of one store or of what lies, in the order of paths, between two."""
+        runs = [(stored, list(paths)) for stored, paths in groupby(self._paths(), key=is_store)]
+        images = [part for stored, paths in runs for part in (paths if stored else [paths])]
+        return [replace(self, images=part) for part in images]
 
     def preprocessing(self) -> list[Transform]:
         """Return the transforms from a file to a float16 tensor (1, I, J, K) in RAS with normalised intensities."""
@@ -64,6 +67,10 @@ class PretrainingCohort:
                 "image", dtype=torch.float16, track_meta=False
             ),  # half the room, and half the reading, of float32
         ]
+
+    def is_stored(self) -> bool:
+        """Return whether the volumes are those of one store."""
+        return len(self._paths()) == 1 and is_store(self._paths()[0])
 
     def settings(self) -> dict[str, Any]:
         """Return how volumes are prepared, as JSON values: spacing, modality, and a digest of the transforms."""
@@ -110,7 +117,7 @@ class PreparedVolumes:
 def prepare_entries(cohort: PretrainingCohort, cache_dir: str | Path) -> None:
     """Prepare the volumes of a cohort that lie neither in a store nor in the cache."""
     for part in cohort.parts():
-        if not is_store(part.images):
+        if not part.is_stored():
             PreparedVolumes(part, part.files(), cache_dir).prepare()
 
 
@@ -122,7 +129,7 @@ def prepared_entries(cohort: PretrainingCohort, cache_dir: str | Path) -> list[P
     """
     entries: list[Path | StoredVolume] = []
     for part in cohort.parts():
-        if is_store(part.images):
+        if part.is_stored():
             entries += _stored_volumes(part)
         else:
             entries += PreparedVolumes(part, part.files(), cache_dir).entries()
@@ -130,7 +137,8 @@ def prepared_entries(cohort: PretrainingCohort, cache_dir: str | Path) -> list[P
 
 
 def _stored_volumes(cohort: PretrainingCohort) -> list[StoredVolume]:
-    store = VolumeStore(cohort.images)
+    (folder,) = cohort._paths()
+    store = VolumeStore(folder)
     asked = cohort.settings()
     for name, default in (("spacing_mm", None), ("modality", "auto")):
         value = asked[name]
