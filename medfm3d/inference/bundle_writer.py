@@ -49,7 +49,7 @@ def write_bundle(
     support: Sequence[Case],
     seed: int,
     encoder: str,
-    encoder_weights: str | Path,
+    encoder_weights: str | Path | None,
     decoder_weights: str | Path | None,
     iterations: int,
     encoder_arguments: Mapping[str, Any] | None = None,
@@ -75,7 +75,7 @@ def write_bundle(
         support: the support cases.
         seed: of the adaptation.
         encoder: name of the encoder.
-        encoder_weights: pretrained weights that adaptation started from.
+        encoder_weights: pretrained weights that adaptation started from; None if from fresh ones.
         decoder_weights: pretrained decoder weights, if any.
         iterations: optimiser steps taken.
         encoder_arguments: arguments that differ from those of the named encoder.
@@ -95,8 +95,7 @@ def write_bundle(
         raise BundleError(f"{staging}: holds no models/model.pt; adaptation did not finish, run it again")
     for part in _COPIED:
         _copy(template / part, staging / part)
-    weights = {"encoder": Path(encoder_weights), "decoder": Path(decoder_weights) if decoder_weights else None}
-    for part, file in weights.items():
+    for part, file in {"encoder": encoder_weights, "decoder": decoder_weights}.items():
         if file is not None:
             shutil.copyfile(file, staging / "models" / f"{part}.safetensors")
     card = {
@@ -116,8 +115,9 @@ def write_bundle(
         "support": [case.name for case in support],
         "encoder": encoder,
         "encoder_arguments": dict(encoder_arguments or {}),
+        "encoder_pretrained": encoder_weights is not None,
         "decoder_pretrained": decoder_weights is not None,
-        "encoder_provenance": read_header(encoder_weights)["provenance"],
+        "encoder_provenance": read_header(encoder_weights)["provenance"] if encoder_weights else {"method": "none"},
     }
     _write_json(staging / CARD_FILE, card)
     images, labels = zip(*read_support(support, plan.organs), strict=True)
@@ -168,8 +168,9 @@ def _fill_in_configs(configs: Path, card: Mapping[str, Any]) -> None:
         "initialize": ["$monai.utils.set_determinism(seed=@seed)"],
     }
     del train["finalize"], train["staging_dir"]
-    if not card["decoder_pretrained"]:
-        train["decoder_weights"] = None
+    for part in ("encoder", "decoder"):
+        if not card[f"{part}_pretrained"]:
+            train[f"{part}_weights"] = None
     _write_json(configs / "train.json", train)
 
     evaluate = _read_json(configs / "evaluate.json")

@@ -11,7 +11,7 @@ from fewshot_benchmark.clock import Stage
 from pretraining_benchmark.contenders import CONTENDERS, MEANINGS, Sizes, TrainingStep
 from pretraining_benchmark.report import TARGETS, check_targets, summarise, verdict
 
-SMALL = Sizes(window=64, batch=1, decoder_dim=24, decoder_depth=1)
+SMALL = Sizes(window=64, batch=2, decoder_dim=24, decoder_depth=1)
 
 
 @pytest.mark.parametrize("name", CONTENDERS)
@@ -40,7 +40,7 @@ def test_the_share_that_is_hidden_costs_nnssl_nothing() -> None:
     lengths: list[int] = []
     for blocks in (network.eva.blocks, network.decoder.blocks):
         blocks[0].register_forward_hook(lambda block, inputs, output: lengths.append(output.shape[1]))
-    network.loss(torch.randn(1, 1, 64, 64, 64))
+    network.loss(torch.randn(2, 1, 64, 64, 64))
     assert lengths == [128, 512]
 
 

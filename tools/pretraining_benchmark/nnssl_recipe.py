@@ -5,12 +5,12 @@ EVA blocks on the visible patches, learnt tokens put back in the hidden places, 
 on all of them, transposed convolutions up to the voxels, and the mean squared error of hidden voxels.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
 from dynamic_network_architectures.building_blocks.eva import Eva
 from dynamic_network_architectures.building_blocks.patch_encode_decode import LayerNormNd, PatchDecode, PatchEmbed
-from timm.layers import PatchDropoutWithIndices
 from torch import Tensor, nn
 
 DECODER_DEPTH = 2
@@ -42,6 +42,8 @@ class NnsslMAE(nn.Module):
         super().__init__()
         self.patch_size = tuple(patch_size)
         self.grid = tuple(side // patch for side, patch in zip(window, patch_size, strict=True))
+        patches = math.prod(self.grid)
+        self.visible = patches - round(patches * mask_ratio)
         shared = {
             "embed_dim": embed_dim,
             "num_heads": num_heads,
@@ -52,8 +54,6 @@ class NnsslMAE(nn.Module):
         }
         self.down_projection = PatchEmbed(self.patch_size, 1, embed_dim)
         self.eva = Eva(depth=depth, **shared)
-        # Its argument `patch_drop_rate` asks timm for a class that timm has renamed since.
-        self.eva.patch_drop = PatchDropoutWithIndices(mask_ratio, num_prefix_tokens=0)
         self.decoder = Eva(depth=DECODER_DEPTH, **shared)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         self.up_projection = PatchDecode(self.patch_size, embed_dim, 1, norm=LayerNormNd, activation=nn.GELU)
@@ -61,8 +61,14 @@ class NnsslMAE(nn.Module):
     def loss(self, x: Tensor) -> Tensor:
         """Return the mean squared error over the hidden voxels of (B, 1, D, H, W), which the network draws itself."""
         tokens = self.down_projection(x).flatten(2).transpose(1, 2)
-        seen, kept = self.eva(tokens)
+        kept = torch.rand(tokens.shape[:2], device=x.device).argsort(dim=1)[:, : self.visible]
         index = kept[..., None].expand(-1, -1, tokens.shape[-1])
+        # As Eva.forward with a rate of dropped patches, which timm's present layers do not go with any more.
+        seen = (tokens + self.eva.pos_embed).gather(1, index)
+        rotary = self.eva.rope.get_embed()[kept].unsqueeze(1)
+        for block in self.eva.blocks:
+            seen = block(seen, rope=rotary)
+        seen = self.eva.norm(seen)
         whole = self.mask_token.to(seen.dtype).expand_as(tokens).scatter(1, index, seen)
         decoded, _ = self.decoder(whole)
         voxels = self.up_projection(decoded.transpose(1, 2).unflatten(2, self.grid))
