@@ -153,7 +153,7 @@ def test_the_package_brings_its_bundles(repository: Path, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr[-3000:]
     (wheel,) = tmp_path.glob("medfm3d-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    for bundle in ("fewshot_organ_segmentation", "mae_vit_pretraining"):
+    for bundle in ("fewshot_organ_segmentation", "mae_vit_pretraining", "mae_swin_pretraining"):
         assert f"medfm3d/_bundles/{bundle}/configs/train.json" in names
     assert "medfm3d/_bundles/fewshot_organ_segmentation/models/encoder.safetensors" in names
     assert "medfm3d/_data_manifests/msd_hippocampus.json" in names

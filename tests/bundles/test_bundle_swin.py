@@ -42,7 +42,7 @@ def test_a_bundle_is_adapted_from_a_swin_and_segments(
     }
     run_workflow(fewshot_bundle, "train", values)
     card = read_card(output)
-    assert card["encoder"] == "swin_tiny" and card["plan"]["window"] == [32, 32, 32]
+    assert card["encoder"] == "swin_tiny" and card["plan"]["window"] == [64, 64, 64]
     assert card["encoder_provenance"] == ({"seed": 0} if pretrained else {"method": "none"})
     train = json.loads((output / "configs" / "train.json").read_text())
     assert train["decoder_weights"] is None and (train["encoder_weights"] is None) != pretrained
