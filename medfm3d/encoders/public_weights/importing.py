@@ -1,6 +1,7 @@
 """A published checkpoint becomes a weights file of medfm3d."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def import_weights(
     if fit.share < least_share:
         raise WeightsError(
             f"{file}: does not hold {name}; {fit.summary()}. {_other_entry(content, file, entry)}To take what there "
-            f"is, allow a share of {int(fit.share * 1000) / 1000}"
+            f"is, allow a share of {int(fit.share * 1000) / 1000} (--allow-partial)"
         )
     encoder.load_state_dict(encoder.state_dict() | fit.loaded)
     normalisation = entry.intensity if intensity is None else intensity
@@ -135,21 +136,30 @@ def _encoder_tensors(
     grid = None
     if vit and all_arguments.get("absolute_window") is not None:
         patch = all_arguments.get("patch_size", (8, 8, 8))
-        window = plan.window if plan is not None and plan.window is not None else all_arguments["absolute_window"]
-        grid = [side // unit for side, unit in zip(window, patch, strict=True)]
-        if "absolute_window" not in arguments:
-            chosen["absolute_window"] = list(window)[:: -1 if rules["axis_order"] == "zyx" else 1]
         positions = mapped.taken.get("eva.pos_embed")
-        if positions is not None and positions.shape[1] != torch.tensor(grid).prod():
-            raise WeightsError(
-                f"it has {positions.shape[1]} learnt positions, and windows of {list(window)} have {grid} tokens; "
-                "was it trained on other windows?"
-            )
+        stated_window = None if plan is None else plan.window
+        if positions is None:
+            grid = [side // unit for side, unit in zip(all_arguments["absolute_window"], patch, strict=True)]
+        else:
+            grid = _learnt_grid(positions.shape[1], stated_window, patch)
+        if "absolute_window" not in arguments:
+            window = [side * unit for side, unit in zip(grid, patch, strict=True)]
+            chosen["absolute_window"] = window[:: -1 if rules["axis_order"] == "zyx" else 1]
     taken = mapped.taken
     if rules["axis_order"] == "zyx":
         heads = all_arguments.get("num_heads", 6) if vit else None
         taken = permute_axes(taken, REVERSED, heads=heads, grid=grid)
     return taken, chosen, mapped.ignored, mapped.unexpected
+
+
+def _learnt_grid(count: int, window: Sequence[int] | None, patch: Sequence[int]) -> list[int]:
+    """Return how many positions were learnt along each axis: as the plan's window has tokens, else as a cube."""
+    side = round(count ** (1 / 3))
+    grids = [[side] * 3] if window is None else [[s // u for s, u in zip(window, patch, strict=True)], [side] * 3]
+    fitting = next((grid for grid in grids if math.prod(grid) == count), None)
+    if fitting is None:
+        raise WeightsError(f"it has {count} learnt positions, which are no cube, and its plan's window is {window}")
+    return fitting
 
 
 def _other_entry(content: Mapping[str, Any], file: Path, entry: CatalogueEntry) -> str:

@@ -132,6 +132,21 @@ def test_the_wrong_network_is_named(build_original: Callable, tmp_path: Path) ->
         import_weights(tmp_path / "primus.pth", "nonsense", folder=tmp_path)
 
 
+def test_positions_without_a_plan_are_a_cube(build_original: Callable, tmp_path: Path) -> None:
+    original = build_original("primus")
+    weights = {name.removeprefix("encoder."): value for name, value in original.checkpoint["network_weights"].items()}
+    for count, window in ((27, [24, 24, 24]), (30, None)):
+        weights["eva.pos_embed"] = torch.randn(1, count, 48)
+        torch.save({"network_weights": weights}, tmp_path / "bare.pth")
+        where = {"folder": tmp_path, "arguments": original.arguments}
+        if window is None:
+            with pytest.raises(WeightsError, match=r"bare\.pth: it has 30 learnt positions, which are no cube"):
+                import_weights(tmp_path / "bare.pth", "openmind_primus_m_mae", **where)
+        else:
+            imported = import_weights(tmp_path / "bare.pth", "openmind_primus_m_mae", **where)
+            assert imported.arguments["absolute_window"] == window and imported.fit.share == 1
+
+
 def test_a_layer_saved_twice_must_agree_with_itself(build_original: Callable, tmp_path: Path) -> None:
     original = build_original("resenc")
     original.checkpoint["network_weights"]["encoder.stem.convs.0.conv.weight"] = torch.zeros(4, 1, 3, 3, 3)
