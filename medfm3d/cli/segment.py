@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +25,6 @@ from medfm3d.inference import (
     list_log_priors,
     list_quality,
     list_refinements,
-    list_remarks,
     log_priors_file,
     quality_file,
     read_card,
@@ -32,6 +32,7 @@ from medfm3d.inference import (
     refinement_file,
     require_values,
     segment_batch,
+    watch_folder,
     write_summary,
 )
 from medfm3d.volumes import VolumeError, output_name
@@ -73,6 +74,10 @@ def segment(
     again: Annotated[
         bool, typer.Option(help="Make masks anew that this bundle has made with these options before.")
     ] = False,
+    watch: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Go on looking for new scans every so many seconds, until interrupted."),
+    ] = None,
     device: Device = "auto",
     seed: Seed = 0,
     json_file: JsonFile = None,
@@ -82,7 +87,8 @@ def segment(
     A scan that cannot be segmented is named, and the others go on; the exit code is 1 then. What was interrupted goes
     on when called again. summary.csv and summary.json list volumes, surprises and times.
     """
-    result = run_segmentation(
+    segment_with = partial(
+        run_segmentation,
         bundle,
         input_path,
         output,
@@ -93,10 +99,21 @@ def segment(
         logit_priors=parse_names(logit_priors),
         boxed=boxed,
         uncertainty=uncertainty,
-        again=again,
         device=device,
         seed=seed,
     )
+    if watch is not None:
+        watch_folder(input_path, watch, lambda scans: say(segment_with(inputs=scans), output))
+        return
+    result = segment_with(again=again)
+    say(result, output)
+    write_result(result, json_file)
+    if result["failed"]:
+        raise typer.Exit(1)
+
+
+def say(result: Mapping[str, Any], output: Path) -> None:
+    """Print what `run_segmentation` returned."""
     console = Console()
     for change in result["changes"]:
         console.print(
@@ -121,9 +138,6 @@ def segment(
         console.print(f"[red]failed[/] {escape(scan)}: {escape(error)}", highlight=False, soft_wrap=True)
     kept = f", {result['resumed']} of them from before" if result["resumed"] else ""
     console.print(f"{len(result['masks'])} masks in {output}{kept}, {result['case_s']:.2f} s a case")
-    write_result(result, json_file)
-    if result["failed"]:
-        raise typer.Exit(1)
 
 
 def run_segmentation(
@@ -194,8 +208,7 @@ def run_segmentation(
     masks = [record.mask for _, record in done]
     names = {output_name(mask) for mask in masks}
     changes = [change for change in list_changes(output) or [] if change["case"] in names] if apply_priors else []
-    remarks = list_remarks(bundle, [Path(mask) for mask in masks], [scan for scan, _ in done])
-    write_summary(output, cases, remarks)
+    write_summary(output, cases)
     return {
         "bundle": card["name"],
         "masks": masks,
@@ -206,7 +219,7 @@ def run_segmentation(
         "log_priors": [one for one in list_log_priors(output) or [] if one["case"] in names] if logit_priors else [],
         "quality": list_quality(output, names),
         "refinements": list_refinements(output, [scan for scan, _ in done]) if transductive else [],
-        "remarks": remarks,
+        "remarks": [remark for record in cases for remark in record.remarks],
         "segmentation_s": elapsed,
         "case_s": elapsed / max(1, len(waiting)),
     }

@@ -1,5 +1,6 @@
 """Inference: adapted bundles written, opened and run over scans."""
 
+from medfm3d.inference.air import SkipAir
 from medfm3d.inference.augmented_inferer import AugmentedInferer
 from medfm3d.inference.batch_engine import BatchStopped, segment_batch
 from medfm3d.inference.batch_journal import BatchJournal, CaseRecord, fingerprint
@@ -20,6 +21,7 @@ from medfm3d.inference.remarks import list_remarks
 from medfm3d.inference.streaming_inferer import StreamingInferer
 from medfm3d.inference.transductive_inferer import TransductiveInferer, list_refinements, refinement_file
 from medfm3d.inference.uncertainty import AssessQualityd, list_quality, organ_features, quality_file
+from medfm3d.inference.watching import watch_folder
 from medfm3d.inference.workflow import bundle_template, require_values, run_workflow
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "PredictedDice",
     "ReduceToInputGridd",
     "SaveProbabilitiesd",
+    "SkipAir",
     "StreamingInferer",
     "TransductiveInferer",
     "bundle_template",
@@ -66,6 +69,7 @@ __all__ = [
     "run_workflow",
     "segment_batch",
     "staging_folder",
+    "watch_folder",
     "write_bundle",
     "write_summary",
 ]

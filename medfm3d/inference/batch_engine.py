@@ -89,8 +89,8 @@ class _Case:
         if written is None:
             what = f"{type(self.error).__name__}: {self.error}"
             return CaseRecord(str(self.scan), self.stamp, self.fingerprint, seconds=self.seconds, error=what)
-        mask, volumes_ml = written
-        return CaseRecord(str(self.scan), self.stamp, self.fingerprint, str(mask), volumes_ml, self.seconds)
+        mask, volumes_ml, remarks = written
+        return CaseRecord(str(self.scan), self.stamp, self.fingerprint, str(mask), volumes_ml, remarks, self.seconds)
 
 
 def _reason(error: BaseException) -> BaseException:

@@ -22,6 +22,7 @@ class CaseRecord:
         fingerprint: of the bundle and the options that it was segmented with.
         mask: the mask file, or None if there is none.
         volumes_ml: volume of each organ.
+        remarks: what surprises the bundle's priors, as `list_remarks` gives it.
         seconds: what reading, inference and writing took, by name.
         error: why there is no mask.
     """
@@ -31,6 +32,7 @@ class CaseRecord:
     fingerprint: str
     mask: str | None = None
     volumes_ml: dict[str, float] = field(default_factory=dict)
+    remarks: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     error: str | None = None
 

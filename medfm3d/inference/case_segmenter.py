@@ -12,6 +12,7 @@ from monai.data import decollate_batch, list_data_collate
 
 from medfm3d.adaptation import AdaptationPlan
 from medfm3d.inference.bundle_writer import BundleError
+from medfm3d.inference.remarks import list_remarks
 from medfm3d.volumes import SaveVolumed
 
 WEIGHTS = "models/model.pt"
@@ -68,11 +69,16 @@ class CaseSegmenter:
         batch["pred"] = self.inferer(batch["image"].to(self.device), self.network)
         return batch
 
-    def write(self, batch: dict[str, Any]) -> tuple[Path, dict[str, float]]:
-        """Write the mask, and what belongs to it; returns its file and each organ's volume in mL."""
+    def write(self, batch: dict[str, Any]) -> tuple[Path, dict[str, float], list[dict[str, Any]]]:
+        """Write the mask, and what belongs to it.
+
+        Returns:
+            Its file, each organ's volume in mL, and what surprises the bundle's priors, as `list_remarks` gives it.
+        """
         (item,) = decollate_batch(batch)
         mask = self.postprocessing(item)["pred"]
         voxel_ml = abs(float(np.linalg.det(np.asarray(mask.affine, dtype=float)[:3, :3]))) / 1000
         counts = torch.bincount(mask.as_tensor().flatten().long(), minlength=1 + max(self.plan.organs.values()))
         volumes_ml = {organ: float(counts[number]) * voxel_ml for organ, number in self.plan.organs.items()}
-        return self.saver.written[-1], volumes_ml
+        file = self.saver.written[-1]
+        return file, volumes_ml, list_remarks(self.bundle, [file], [mask.meta["filename_or_obj"]])

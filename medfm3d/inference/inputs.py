@@ -1,30 +1,59 @@
 """Which scans a path stands for."""
 
+import json
 from collections.abc import Sequence
+from glob import has_magic
 from pathlib import Path
 
 from medfm3d.volumes import VolumeError, find_volumes, output_name
+from medfm3d.volumes.paths import is_dicom_folder, volume_suffix
 
 
 def list_inputs(path: str | Path) -> list[Path]:
-    """Return the scans at a path: the file itself, or a folder's volumes, sorted.
+    """Return the scans that a path stands for, sorted, or in a manifest's order.
 
-    A folder in Decathlon layout (with `imagesTs` or `imagesTr`) stands for its images, test images where there are
-    any; a folder that is one DICOM series stands for that series.
+    A file stands for itself; a pattern such as `scans/*_CT.nii.gz` (with `**` for folders at any depth) for the volumes
+    and DICOM series that it fits; a `dataset.json` in Decathlon layout for the images it names, test images where there
+    are any. A folder in that layout stands for its images likewise, and one that is a DICOM series for that series. Any
+    other folder stands for its volumes or, where it has none, for all that lie deeper, as in a tree of DICOM series.
 
     Raises:
         VolumeError: if the path does not exist or holds no volume.
     """
     path = Path(path)
+    if has_magic(str(path)) and not path.exists():
+        fitting = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+        return _some([one for one in fitting if volume_suffix(one) or (one.is_dir() and is_dicom_folder(one))], path)
     if not path.exists():
-        raise VolumeError(f"{path}: no such file or folder; name a volume or a folder of volumes")
+        raise VolumeError(f"{path}: no such file or folder; name a volume, a folder of volumes or a pattern")
+    if path.name == "dataset.json":
+        return _some(_listed_images(path), path)
     if path.is_file():
         return [path]
     for images in ("imagesTs", "imagesTr"):
         found = find_volumes(path / images) if (path / images).is_dir() else []
         if found:
             return found
-    found = find_volumes(path)
+    deeper = (folder for folder in sorted(path.rglob("*")) if folder.is_dir() and not folder.name.startswith("."))
+    return _some(find_volumes(path) or [found for folder in deeper for found in _own_volumes(folder)], path)
+
+
+def _listed_images(manifest: Path) -> list[Path]:
+    """Return the images that a Decathlon dataset.json names, those of its test cases where there are any."""
+    try:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        entries = content.get("test") or content["training"]
+        return [manifest.parent / (entry if isinstance(entry, str) else entry["image"]) for entry in entries]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise VolumeError(f"{manifest}: is no Decathlon manifest with training or test images ({error!r})") from error
+
+
+def _own_volumes(folder: Path) -> list[Path]:
+    """Return the volume files in a folder, or the folder itself if it is a DICOM series; not what lies deeper."""
+    return [found for found in find_volumes(folder) if found == folder or found.is_file()]
+
+
+def _some(found: list[Path], path: Path) -> list[Path]:
     if not found:
         raise VolumeError(f"{path}: holds no volume; supported are NIfTI, NRRD, MetaImage and DICOM series folders")
     return found

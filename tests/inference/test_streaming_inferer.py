@@ -11,8 +11,9 @@ from monai.inferers import SlidingWindowInferer
 from monai.transforms import Activationsd, Compose, Invertd, Orientationd, Spacingd
 from torch import nn
 
-from medfm3d.inference import ReduceToInputGridd, StreamingInferer
+from medfm3d.inference import ReduceToInputGridd, SkipAir, StreamingInferer
 from medfm3d.inference.assessed_labels import read_soft_dice
+from medfm3d.volumes import IntensityNormalized
 
 CASES = [
     ((40, 70, 50), (32, 32, 32), 0.25, "gaussian", "constant"),
@@ -172,6 +173,15 @@ def test_skipped_windows_cost_nothing_and_are_background(network) -> None:
     assert (logits[:, 1:, 56:] < -10).all()
 
 
+def test_air_of_a_ct_is_skipped_and_nothing_else() -> None:
+    hounsfield = torch.full((1, 60, 32, 32), -1000.0)
+    hounsfield[:, 40:] = 30
+    hounsfield[:, 10, 10, 10] = -150  # a vessel in a lung
+    x = IntensityNormalized("image", modality="CT")({"image": hounsfield})["image"]
+    skip = SkipAir()
+    assert [skip(x[:, start : start + 8]) for start in (0, 8, 20, 36)] == [True, False, True, False]
+
+
 def test_a_scan_of_which_every_window_is_skipped_is_background(network) -> None:
     labels = StreamingInferer(16, skip=lambda window: True)(volume(40, 20, 20), network)
     assert (labels[:, :, 16:] == 0).all()
@@ -254,8 +264,9 @@ def test_other_outputs_are_refused(network) -> None:
 PEAK = """
 import sys, torch
 from monai.inferers import SlidingWindowInferer
-from medfm3d.inference import ReduceToInputGridd, StreamingInferer
+from medfm3d.inference import ReduceToInputGridd, SkipAir, StreamingInferer
 from medfm3d.inference.assessed_labels import read_soft_dice
+from medfm3d.volumes import IntensityNormalized
 torch.set_num_threads(1)
 network = torch.nn.Conv3d(1, 40, 1)
 x = torch.zeros(1, 1, 320, 64, 64)

@@ -1,0 +1,51 @@
+"""A folder that scans keep arriving in."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from medfm3d.inference.batch_journal import scan_stamp
+from medfm3d.inference.inputs import list_inputs
+from medfm3d.volumes import VolumeError
+
+
+def watch_folder(
+    path: str | Path,
+    every_s: float,
+    segment: Callable[[list[Path]], object],
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Look for scans again and again, and segment all that are there whenever one is new or has changed.
+
+    A scan is taken up when it has been the same at two looks, so that none is read while it is still being copied.
+
+    Args:
+        path: as of `list_inputs`; it may hold no scan yet.
+        every_s: seconds between two looks.
+        segment: gets all scans that have settled, those of earlier calls among them.
+        stop: asked after each look; by default it goes on until interrupted.
+
+    Raises:
+        VolumeError: if the path does not exist.
+    """
+    if not Path(path).exists():
+        raise VolumeError(f"{path}: no such folder; name the one that scans arrive in")
+    before: dict[Path, str] = {}
+    segmented: dict[Path, str] = {}
+    while True:
+        now = {scan: scan_stamp(scan) for scan in _scans(path)}
+        settled = {scan: stamp for scan, stamp in now.items() if before.get(scan) == stamp}
+        if any(segmented.get(scan) != stamp for scan, stamp in settled.items()):
+            segment(list(settled))
+            segmented = settled
+        before = now
+        if stop():
+            return
+        time.sleep(every_s)
+
+
+def _scans(path: str | Path) -> list[Path]:
+    try:
+        return list_inputs(path)
+    except VolumeError:
+        return []  # none yet

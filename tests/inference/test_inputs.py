@@ -1,0 +1,83 @@
+"""What a path stands for, and folders that scans keep arriving in."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from medfm3d.inference import check_names, list_inputs, watch_folder
+from medfm3d.volumes import VolumeError
+
+
+def touch(*files: Path) -> None:
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(bytes(128) + b"DICM" if file.suffix == "" else b"")
+
+
+def names(paths: list[Path], folder: Path) -> list[str]:
+    return [str(path.relative_to(folder)) for path in paths]
+
+
+def test_patterns_take_what_they_fit(tmp_path: Path) -> None:
+    touch(*(tmp_path / name for name in ("a_CT.nii.gz", "b_MR.nii.gz", "deep/er/c_CT.nrrd", "notes_CT.txt")))
+    assert names(list_inputs(tmp_path / "*_CT*"), tmp_path) == ["a_CT.nii.gz"]
+    assert names(list_inputs(tmp_path / "**" / "*_CT*"), tmp_path) == ["a_CT.nii.gz", "deep/er/c_CT.nrrd"]
+    touch(tmp_path / "odd[1].nii.gz")
+    assert list_inputs(tmp_path / "odd[1].nii.gz") == [tmp_path / "odd[1].nii.gz"], "a file's own name is no pattern"
+    with pytest.raises(VolumeError, match="holds no volume"):
+        list_inputs(tmp_path / "*_PET*")
+
+
+def test_a_tree_of_series_stands_for_all_of_them(tmp_path: Path) -> None:
+    touch(*(tmp_path / f"patient {p}" / "study" / f"series {p}{s}" / "IM0001" for p in (1, 2) for s in "ab"))
+    touch(tmp_path / "patient 3" / "scan.nii.gz", tmp_path / ".hidden" / "other.nii.gz")
+    expected = [f"patient {p}/study/series {p}{s}" for p in (1, 2) for s in "ab"]
+    assert names(list_inputs(tmp_path), tmp_path) == [*expected, "patient 3/scan.nii.gz"]
+
+
+def test_a_manifest_stands_for_its_test_images(tmp_path: Path) -> None:
+    manifest = tmp_path / "dataset.json"
+    training = [{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}]
+    manifest.write_text(json.dumps({"training": training, "test": ["./imagesTs/b.nii.gz"]}))
+    assert names(list_inputs(manifest), tmp_path) == ["imagesTs/b.nii.gz"]
+    manifest.write_text(json.dumps({"training": training, "test": []}))
+    assert names(list_inputs(manifest), tmp_path) == ["imagesTr/a.nii.gz"]
+    for broken in ("{", "[]", '{"training": 3}', '{"training": []}'):
+        manifest.write_text(broken)
+        with pytest.raises(VolumeError, match=r"dataset\.json"):
+            list_inputs(manifest)
+
+
+def test_two_scans_of_one_name_are_refused(tmp_path: Path) -> None:
+    check_names([tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"])
+    with pytest.raises(VolumeError, match="distinct names"):
+        check_names([tmp_path / "x" / "a.nii.gz", tmp_path / "y" / "a.nrrd"])
+
+
+def test_arriving_scans_are_taken_up_once_they_have_settled(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.nii.gz", tmp_path / "second.nii.gz"
+    looks, taken = 0, []
+
+    def happens() -> bool:
+        """What happens between two looks."""
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            first.write_bytes(b"half")
+        elif looks == 2:
+            first.write_bytes(b"half and the rest")
+        elif looks == 5:
+            second.write_bytes(b"whole")
+        elif looks == 8:
+            first.write_bytes(b"another version")
+        return looks == 12
+
+    watch_folder(tmp_path, 0.01, lambda scans: taken.append((looks, names(scans, tmp_path))), stop=happens)
+    assert taken == [
+        (3, ["first.nii.gz"]),
+        (6, ["first.nii.gz", "second.nii.gz"]),
+        (9, ["first.nii.gz", "second.nii.gz"]),
+    ]
+    with pytest.raises(VolumeError, match="no such folder"):
+        watch_folder(tmp_path / "nowhere", 0.01, print)
