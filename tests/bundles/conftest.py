@@ -1,4 +1,4 @@
-"""A bundle adapted to the small cohort, made once for all bundle tests."""
+"""Running bundles, and what tests of several bundles share: scans without labels, a bundle adapted once."""
 
 import os
 import subprocess
@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 BundleCommand = Callable[..., subprocess.CompletedProcess]
@@ -42,6 +44,20 @@ def run_config(monai_bundle: BundleCommand) -> BundleCommand:
         return monai_bundle("run", cwd, config_file=files if several else files[0], **where, **options)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def scans_without_labels(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Make a folder of noise scans, the first of a shape and each of the next a voxel longer."""
+
+    def write(count: int, shape: tuple[int, int, int]) -> Path:
+        folder, rng = tmp_path_factory.mktemp("unlabelled"), np.random.default_rng(0)
+        for index in range(count):
+            array = rng.normal(50, 10, (shape[0] + index, *shape[1:])).astype(np.float32)
+            nib.save(nib.Nifti1Image(array, np.diag([-1.0, 1.0, 1.5, 1.0])), folder / f"scan_{index}.nii.gz")
+        return folder
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -29,13 +27,8 @@ def bundle(repository: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scans")
-    rng = np.random.default_rng(0)
-    for index in range(4):
-        array = rng.normal(50, 10, (20 + index, 18, 24)).astype(np.float32)
-        nib.save(nib.Nifti1Image(array, np.eye(4)), folder / f"scan_{index}.nii.gz")
-    return folder
+def scans(scans_without_labels) -> Path:
+    return scans_without_labels(4, (20, 18, 24))
 
 
 @pytest.fixture(scope="module")

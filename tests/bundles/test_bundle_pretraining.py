@@ -1,11 +1,8 @@
 import json
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser
 
 from medfm3d.encoders import load_encoder, read_header
 
@@ -30,13 +27,8 @@ def bundle(repository: Path, request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="module")
-def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("unlabelled")
-    rng = np.random.default_rng(0)
-    for index in range(4):
-        array = rng.normal(50, 10, (64 + index, 66, 40)).astype(np.float32)
-        nib.save(nib.Nifti1Image(array, np.diag([-1.0, 1.0, 1.5, 1.0])), folder / f"scan_{index}.nii.gz")
-    return folder
+def unlabelled(scans_without_labels) -> Path:
+    return scans_without_labels(4, (64, 66, 40))
 
 
 def run_training(run_config, bundle: Path, data: Path, output: Path, cwd: Path, **options: object) -> str:
@@ -85,18 +77,6 @@ def test_two_processes_train_together(bundle: Path, unlabelled: Path, tmp_path: 
     said = run_training(run_config, bundle, unlabelled, output, tmp_path, **options)
     assert "MEMBER: 2/2" in said
     assert read_header(output / "encoder.safetensors")["provenance"]["steps"] == 2
-
-
-def test_network_keeps_the_shape_that_the_metadata_promise(bundle: Path) -> None:
-    parser = ConfigParser()
-    parser.read_config(str(bundle / "configs" / "train.json"))
-    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())["network_data_format"]
-    image, pred = metadata["inputs"]["image"], metadata["outputs"]["pred"]
-    network = parser.get_parsed_content("network_def").eval()
-    with torch.no_grad():
-        returned = network(torch.rand(1, image["num_channels"], *image["spatial_shape"]))
-    assert returned.shape == (1, pred["num_channels"], *pred["spatial_shape"])
-    assert set(image["channel_def"]) == {"0"} and set(pred["channel_def"]) == {"0"}
 
 
 def test_configs_of_training_and_pictures_build_one_network(bundle: Path) -> None:
