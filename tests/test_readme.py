@@ -11,6 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor, list_data_collate
+from monai.transforms import Orientationd
 from scipy.ndimage import gaussian_filter
 
 from medfm3d.volumes import Volume, check_same_grid, read_label, read_volume, write_volume
@@ -35,6 +39,12 @@ def commands_of(readme: Path) -> list[str]:
     blocks = re.findall(r"```bash\n(.*?)```", readme.read_text(encoding="utf-8"), flags=re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     return [" ".join(shlex.split(line, comments=True)) for line in lines if line.strip()]
+
+
+def json_of(readme: Path) -> dict:
+    """The README's JSON block, an excerpt of a bundle's config."""
+    (block,) = re.findall(r"```json\n(.*?)```", readme.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return json.loads(f"{{{block}}}")
 
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -153,10 +163,21 @@ def test_the_package_brings_its_bundles(repository: Path, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr[-3000:]
     (wheel,) = tmp_path.glob("medfm3d-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    for bundle in ("fewshot_organ_segmentation", "mae_vit_pretraining", "mae_swin_pretraining"):
+    for bundle in ("fewshot_organ_segmentation", "mae_vit_pretraining", "mae_swin_pretraining", "dino_pretraining"):
         assert f"medfm3d/_bundles/{bundle}/configs/train.json" in names
     assert "medfm3d/_bundles/fewshot_organ_segmentation/models/encoder.safetensors" in names
     assert "medfm3d/_data_manifests/msd_hippocampus.json" in names
     assert "medfm3d/evaluation/templates/report.html" in names
     assert "medfm3d/encoders/public_weights/catalogue/vista3d.json" in names
     assert "medfm3d/encoders/nnunet/trainers/medfm3d_vit_trainer.py" in names
+
+
+def test_the_inferer_of_the_readme_serves_other_bundles() -> None:
+    parser = ConfigParser(json_of(README))
+    inferer = parser.get_parsed_content("inferer")
+    affine = torch.diag(torch.tensor([-1.0, 2.0, 1.0, 1.0], dtype=torch.float64))
+    meta = {"original_affine": affine, "spatial_shape": np.array([20, 30, 40])}
+    stored = {"image": MetaTensor(torch.rand(1, 20, 30, 40), affine=affine, meta=meta)}
+    batch = list_data_collate([Orientationd("image", axcodes="RAS", labels=None)(stored)])
+    labels = inferer(batch["image"], torch.nn.Conv3d(1, 3, 1))
+    assert labels.shape == (1, 1, 20, 30, 40) and labels.unique().numel() > 1
