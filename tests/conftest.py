@@ -2,16 +2,35 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import gaussian_filter
 
 from medfm3d.volumes import Volume, reorient, write_volume
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ORGANS = {"cube": 2, "ball": 5}
+
+
+DISTRIBUTED = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK")
+
+
+@pytest.fixture(autouse=True)
+def no_process_group_is_left() -> Iterator[None]:
+    """Undo what a training set up for several processes: those that later tests start would inherit its port."""
+    before = {name: os.environ.get(name) for name in DISTRIBUTED}
+    yield
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def data_folder() -> Path:
