@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from fewshot_benchmark.clock import peak_memory_mb
 from monai.inferers import SlidingWindowInferer, SlidingWindowInfererAdapt
 from torch import Tensor, nn
 
@@ -84,7 +85,7 @@ def measure(order: dict[str, Any]) -> dict[str, Any]:
     run = engine(order["engine"], network, windows, order["overlap"])
     limit = int(order["memory_gb"] * 2**30)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    before, started, cpu = peak_gb(), time.perf_counter(), time.process_time()
+    before, started, cpu = peak_memory_mb(), time.perf_counter(), time.process_time()
     try:
         with torch.no_grad():
             labels = run(volume)
@@ -96,7 +97,7 @@ def measure(order: dict[str, Any]) -> dict[str, Any]:
         "status": "done",
         "wall_s": time.perf_counter() - started,
         "cpu_s": time.process_time() - cpu,
-        "peak_gb": peak_gb() - before,
+        "peak_gb": (peak_memory_mb() - before) / 1024,
         "windows": network.windows,
     }
     np.save(order["labels"], labels.numpy().astype(np.uint8))
@@ -154,12 +155,6 @@ def build_network(name: str, classes: int) -> nn.Module:
         nn.Upsample(scale_factor=4, mode="trilinear"),
         nn.Conv3d(16, classes, 1),
     )
-
-
-def peak_gb() -> float:
-    """Return the most memory that this process has held in RAM so far."""
-    status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) / 2**20
 
 
 def print_row(row: dict[str, Any], monai: dict[str, Any] | None) -> None:

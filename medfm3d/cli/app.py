@@ -20,6 +20,7 @@ from medfm3d.cohorts import ManifestError
 from medfm3d.encoders import WeightsError
 from medfm3d.inference import BundleError
 from medfm3d.volumes import VolumeError
+from medfm3d.volumes.errors import causes
 
 app = typer.Typer(
     name="medfm3d",
@@ -58,9 +59,7 @@ def _explanation(error: BaseException) -> BaseException | None:
     MONAI wraps what a transform or an expression raised, and our own errors wrap what a library raised: the first of
     ours says file, fault and remedy; where there is none, the innermost is the least wrapped.
     """
-    chain = [error]
-    while chain[-1].__cause__ is not None:
-        chain.append(chain[-1].__cause__)
+    chain = causes(error)
     ours = [e for e in chain if isinstance(e, OURS)]
     others = [e for e in reversed(chain) if isinstance(e, EXPECTED)]
     return next(iter(ours + others), None)

@@ -12,6 +12,7 @@ from medfm3d.inference.batch_journal import CaseRecord, scan_stamp
 from medfm3d.inference.bundle_writer import BundleError
 from medfm3d.inference.case_segmenter import CaseSegmenter
 from medfm3d.volumes import VolumeError
+from medfm3d.volumes.errors import causes
 
 AHEAD = 2  # scans that are read before their turn, and masks that wait to be written; bounds the memory
 _NO_USE_GOING_ON = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -34,7 +35,7 @@ def segment_batch(segmenter: CaseSegmenter, scans: Iterable[Path], fingerprint: 
     in_writing: deque[_Case] = deque()
     try:
         for case in _read_ahead(segmenter, scans, fingerprint, reading):
-            batch, case.reading = case.result_of(case.reading), None  # the scan's memory goes as soon as it can
+            batch, case.reading = case.reading.result(), None  # the scan's memory goes as soon as it can
             said = None if batch is None else case.take("infer", segmenter.infer, batch)
             if said is not None:
                 case.writing = writing.submit(case.take, "write", segmenter.write, said)
@@ -81,11 +82,8 @@ class _Case:
         finally:
             self.seconds[step] = time.perf_counter() - started
 
-    def result_of(self, future: "Future[Any] | None") -> Any:
-        return None if future is None else future.result()
-
     def finished(self) -> CaseRecord:
-        written = self.result_of(self.writing)
+        written = None if self.writing is None else self.writing.result()
         if written is None:
             what = f"{type(self.error).__name__}: {self.error}"
             return CaseRecord(str(self.scan), self.stamp, self.fingerprint, seconds=self.seconds, error=what)
@@ -95,9 +93,7 @@ class _Case:
 
 def _reason(error: BaseException) -> BaseException:
     """Return what explains an error best: of those that it wraps, as MONAI does, ours if there is one, or the first."""
-    chain = [error]
-    while chain[-1].__cause__ is not None:
-        chain.append(chain[-1].__cause__)
+    chain = causes(error)
     return next((one for one in chain if isinstance(one, VolumeError | BundleError)), chain[-1])
 
 

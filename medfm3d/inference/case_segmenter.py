@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.bundle import ConfigWorkflow
 from monai.data import decollate_batch, list_data_collate
 
 from medfm3d.adaptation import AdaptationPlan
+from medfm3d.inference.bundle_reader import read_priors
 from medfm3d.inference.bundle_writer import BundleError
-from medfm3d.inference.remarks import list_remarks
-from medfm3d.volumes import SaveVolumed
+from medfm3d.inference.remarks import case_remarks
+from medfm3d.inference.workflow import open_workflow
+from medfm3d.volumes import SaveVolumed, Volume
 
 WEIGHTS = "models/model.pt"
 
@@ -34,25 +35,17 @@ class CaseSegmenter:
 
     def __init__(self, bundle: str | Path, values: Mapping[str, Any]) -> None:
         self.bundle = Path(bundle)
-        config, weights = self.bundle / "configs" / "inference.json", self.bundle / WEIGHTS
-        for file in (config, weights):
-            if not file.is_file():
-                raise BundleError(f"{file}: no such file; {bundle} is not an adapted bundle")
-        workflow = ConfigWorkflow(
-            config_file=str(config),
-            meta_file=str(self.bundle / "configs" / "metadata.json"),
-            logging_file=False,
-            workflow_type="inference",
-            bundle_root=str(self.bundle),
-            **values,
-        )
-        workflow.initialize()
+        weights = self.bundle / WEIGHTS
+        if not weights.is_file():
+            raise BundleError(f"{weights}: no such file; {bundle} is not an adapted bundle")
+        workflow = open_workflow(self.bundle, "inference", values)
         self.device: torch.device = workflow.parser.get_parsed_content("compute_device")
         self.plan: AdaptationPlan = workflow.parser.get_parsed_content("plan")
         self.preprocessing = workflow.parser.get_parsed_content("preprocessing")
         self.inferer = workflow.parser.get_parsed_content("inferer")
         self.postprocessing = workflow.parser.get_parsed_content("postprocessing")
         self.network = workflow.parser.get_parsed_content("network").eval()
+        self.priors = read_priors(self.bundle)
         (self.saver,) = (part for part in self.postprocessing.transforms if isinstance(part, SaveVolumed))
         try:
             self.network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
@@ -77,8 +70,10 @@ class CaseSegmenter:
         """
         (item,) = decollate_batch(batch)
         mask = self.postprocessing(item)["pred"]
-        voxel_ml = abs(float(np.linalg.det(np.asarray(mask.affine, dtype=float)[:3, :3]))) / 1000
-        counts = torch.bincount(mask.as_tensor().flatten().long(), minlength=1 + max(self.plan.organs.values()))
-        volumes_ml = {organ: float(counts[number]) * voxel_ml for organ, number in self.plan.organs.items()}
+        volume = Volume(mask.as_tensor()[0].cpu().numpy(), np.asarray(mask.affine))
+        counts = np.bincount(volume.array.ravel(), minlength=1 + max(self.plan.organs.values()))
+        volumes_ml = {
+            organ: float(counts[number]) * volume.voxel_volume_ml for organ, number in self.plan.organs.items()
+        }
         file = self.saver.written[-1]
-        return file, volumes_ml, list_remarks(self.bundle, [file], [mask.meta["filename_or_obj"]])
+        return file, volumes_ml, case_remarks(file, mask.meta["filename_or_obj"], self.plan.organs, self.priors)

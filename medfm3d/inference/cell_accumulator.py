@@ -1,6 +1,6 @@
 """Weighted sums of overlapping windows, kept only for the parts of a volume that are not finished."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -18,17 +18,17 @@ class CellAccumulator:
         weight: importance of each voxel of a window, sides as of the grid's window.
         dtype: in which scores are summed up.
         device: where.
-
-    Attributes:
-        background: scores (C,) of voxels that only skipped windows cover; to be set before a window is skipped.
+        background: scores (C,) of voxels that only skipped windows cover.
     """
 
-    def __init__(self, grid: WindowGrid, weight: Tensor, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, grid: WindowGrid, weight: Tensor, dtype: torch.dtype, device: torch.device, background: Tensor
+    ) -> None:
         self.grid = grid
         self.weight = weight.to(device=device, dtype=torch.float32)
         self.dtype = dtype
         self.device = device
-        self.background: Tensor | None = None
+        self.background = background.to(device)
         self._skipped = False
         self._sums: dict[CellIndex, tuple[Tensor, Tensor]] = {}
         self._waiting = {index: cell.windows for index, cell in grid.cells.items()}
@@ -42,20 +42,21 @@ class CellAccumulator:
         weighted = scores.to(device=self.device).mul_(self.weight)
         if weighted.dtype != self.dtype:
             weighted = weighted.to(self.dtype)  # adding across types takes several times as long
-        for cell in self.grid.cells_of(window):
+        cells = self.grid.cells_of(window)
+        for cell in cells:
             sums, weights = self._sums_of(cell, scores.shape[0])
             into, of_window = _overlap(cell.region, window)
             sums[(slice(None), *into)] += weighted[(slice(None), *of_window)]
             weights[into] += self.weight[of_window]
-        yield from self._count(window)
+        yield from self._count(cells)
 
     def skip(self, window: Window) -> Iterator[tuple[Cell, Tensor]]:
         """Leave a window out, and yield what this finishes."""
         self._skipped = True
-        yield from self._count(window)
+        yield from self._count(self.grid.cells_of(window))
 
-    def _count(self, window: Window) -> Iterator[tuple[Cell, Tensor]]:
-        for cell in self.grid.cells_of(window):
+    def _count(self, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Tensor]]:
+        for cell in cells:
             self._waiting[cell.index] -= 1
             if self._waiting[cell.index]:
                 continue

@@ -81,7 +81,7 @@ class CellWriter:
         for axis in (self.middle, self.fast):
             block = interpolate_along(block, axis, wanted[axis][1])
         rows, places = wanted[self.slow]
-        plane_values = block[:, :1].numel() if self.slow == 0 else block.numel() // block.shape[self.slow + 1]
+        plane_values = block.numel() // block.shape[self.slow + 1]
         step = max(1, CHUNK_VALUES // plane_values)
         for start in range(0, len(places), step):
             part = places[start : start + step]

@@ -1,10 +1,11 @@
 """What a bundle's priors find remarkable in its masks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medfm3d.inference.bundle_reader import read_plan, read_priors
+from medfm3d.priors import PriorSet
 from medfm3d.volumes import output_name, read_label, read_volume
 
 SURPRISING = 0.01  # p-value under which a remark is worth a reader's time
@@ -29,10 +30,17 @@ def list_remarks(
         VolumeError: if a mask cannot be read.
     """
     organs, priors = read_plan(bundle).organs, read_priors(bundle)
-    remarks = []
-    for mask, image in zip(masks, images or [None] * len(masks), strict=True):
-        scan = None if image is None else read_volume(image)
-        for surprise in priors.surprise(read_label(mask), organs, scan):
-            if surprise.p_value < SURPRISING:
-                remarks.append({"case": output_name(mask), **surprise.to_json()})
-    return remarks
+    return [
+        remark
+        for mask, image in zip(masks, images or [None] * len(masks), strict=True)
+        for remark in case_remarks(mask, image, organs, priors)
+    ]
+
+
+def case_remarks(
+    mask: str | Path, image: str | Path | None, organs: Mapping[str, int], priors: PriorSet
+) -> list[dict[str, Any]]:
+    """Return the remarks on one mask; see `list_remarks`."""
+    scan = None if image is None else read_volume(image)
+    surprises = priors.surprise(read_label(mask), organs, scan)
+    return [{"case": output_name(mask), **one.to_json()} for one in surprises if one.p_value < SURPRISING]

@@ -1,6 +1,7 @@
 """Sliding-window inference whose memory does not grow with classes times volume."""
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from medfm3d.inference.input_grid import input_grid, on_input_grid
 from medfm3d.inference.output_grid import OutputGrid
 from medfm3d.inference.reductions import REDUCTIONS, create_reduction
 from medfm3d.inference.score_reduction import ScoreReduction
-from medfm3d.inference.window_grid import Window, WindowGrid
+from medfm3d.inference.window_grid import WindowGrid
 from medfm3d.inference.window_runner import WindowRunner
 from medfm3d.volumes import plain_tensor
 
@@ -149,34 +150,23 @@ class StreamingInferer(Inferer):
         grid = WindowGrid(tuple(volume.shape[1:]), self.roi_size, self.overlap)
         device = torch.device(self.device or volume.device)
         weight = compute_importance_map(self.roi_size, mode=self.mode, sigma_scale=self.sigma_scale)
-        cells = CellAccumulator(grid, weight, self.accumulate, device)
-        writer: CellWriter | None = None
-        early: list[Window] = []  # skipped before the number of classes was known
-        for window, scores in self._scores(volume, grid, runner):
-            if writer is None and scores is None:
-                early.append(window)
-                continue
-            if writer is None:
-                cells.background = _background(len(scores), self.reduction).to(device)
-                reduction = create_reduction(self.reduction, len(scores))
-                output = self._allocate(reduction, len(scores), output_grid, device)
-                writer = CellWriter(grid, padding, size, output_grid, reduction, output)
-                for skipped in early:
-                    for cell, mean in cells.skip(skipped):
-                        writer.write(cell, mean)
-            for cell, mean in cells.skip(window) if scores is None else cells.add(window, scores):
-                writer.write(cell, mean)
-        return writer
-
-    def _scores(self, volume: Tensor, grid: WindowGrid, runner: WindowRunner) -> Iterator[tuple[Window, Tensor | None]]:
-        """Yield all windows in order, with None for those that are skipped; a volume has at least one that is run."""
         windows = list(grid.windows())
         wanted = [self.skip is None or not self.skip(volume[(slice(None), *window)]) for window in windows]
         if not any(wanted):
             wanted[0] = True  # the number of classes is known from the network alone
-        results = runner.run(volume, (window for window, run in zip(windows, wanted, strict=True) if run))
+        results = runner.run(volume, itertools.compress(windows, wanted))
+        first = next(results)
+        classes = len(first[1])
+        results = itertools.chain([first], results)
+        background = _background(classes, self.reduction)
+        cells = CellAccumulator(grid, weight, self.accumulate, device, background)
+        reduction = create_reduction(self.reduction, classes)
+        output = self._allocate(reduction, classes, output_grid, device)
+        writer = CellWriter(grid, padding, size, output_grid, reduction, output)
         for window, run in zip(windows, wanted, strict=True):
-            yield next(results) if run else (window, None)
+            for cell, mean in cells.add(*next(results)) if run else cells.skip(window):
+                writer.write(cell, mean)
+        return writer
 
     def _allocate(self, reduction: ScoreReduction, classes: int, grid: OutputGrid, device: torch.device) -> Tensor:
         shape = (reduction.channels(classes), *grid.shape)

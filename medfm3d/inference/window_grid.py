@@ -79,7 +79,7 @@ class WindowGrid:
         slow, middle, fast = self.axes
         found = {}
         for (i, rows), (j, columns) in itertools.product(
-            enumerate(self._intervals(slow)), enumerate(self._intervals(middle))
+            enumerate(self._intervals[slow]), enumerate(self._intervals[middle])
         ):
             region = [slice(0, self.size[fast])] * 3
             region[slow], region[middle] = rows, columns
@@ -93,11 +93,9 @@ class WindowGrid:
         rows, columns = self._within(slow, window[slow]), self._within(middle, window[middle])
         return [self.cells[i, j] for i in rows for j in columns]
 
-    def _intervals(self, axis: int) -> list[slice]:
-        return self._cuts[axis]
-
     @cached_property
-    def _cuts(self) -> tuple[list[slice], ...]:
+    def _intervals(self) -> tuple[list[slice], ...]:
+        """What the faces of windows cut each axis of the volume into."""
         cuts = []
         for starts, side in zip(self.starts, self.window, strict=True):
             faces = sorted({*starts, *(start + side for start in starts)})
@@ -111,7 +109,7 @@ class WindowGrid:
     def _within(self, axis: int, span: slice) -> list[int]:
         return [
             number
-            for number, interval in enumerate(self._intervals(axis))
+            for number, interval in enumerate(self._intervals[axis])
             if span.start <= interval.start and interval.stop <= span.stop
         ]
 

@@ -36,16 +36,25 @@ def require_values(bundle: str | Path, workflow: str, names: Sequence[str]) -> N
 
 
 def run_workflow(bundle: str | Path, workflow: str | Sequence[str], overrides: Mapping[str, Any]) -> ConfigWorkflow:
-    """Run one workflow of a bundle: initialise, run, finalise.
+    """Run one workflow of a bundle: initialise, run, finalise; arguments and errors as of `open_workflow`.
+
+    Returns:
+        The workflow, whose parser gives access to everything that the config composed.
+    """
+    running = open_workflow(bundle, workflow, overrides)
+    running.run()
+    running.finalize()
+    return running
+
+
+def open_workflow(bundle: str | Path, workflow: str | Sequence[str], overrides: Mapping[str, Any]) -> ConfigWorkflow:
+    """Return one workflow of a bundle, initialised and not yet run.
 
     Args:
         bundle: the bundle's folder.
         workflow: name of its config without suffix: "train", "inference"; or several, of which later ones replace
             values of earlier ones.
         overrides: config values to replace, by id.
-
-    Returns:
-        The workflow, whose parser gives access to everything that the config composed.
 
     Raises:
         BundleError: if the bundle has no such workflow.
@@ -56,7 +65,7 @@ def run_workflow(bundle: str | Path, workflow: str | Sequence[str], overrides: M
     for config in configs:
         if not config.is_file():
             raise BundleError(f"{config}: no such file; {bundle} is not a MONAI bundle with such a workflow")
-    running = ConfigWorkflow(
+    opened = ConfigWorkflow(
         config_file=[str(config) for config in configs],
         meta_file=str(bundle / "configs" / "metadata.json"),
         logging_file=False,
@@ -64,7 +73,5 @@ def run_workflow(bundle: str | Path, workflow: str | Sequence[str], overrides: M
         bundle_root=str(bundle),
         **overrides,
     )
-    running.initialize()
-    running.run()
-    running.finalize()
-    return running
+    opened.initialize()
+    return opened

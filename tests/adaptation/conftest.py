@@ -1,6 +1,6 @@
 """A segmenter small enough for tests, of any adaptation method."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -15,11 +15,18 @@ TINY = {"embed_dim": 48, "depth": 2, "num_heads": 4, "out_layers": (0, 1)}
 def tiny_segmenter() -> Callable[..., Segmenter]:
     """Build a segmenter of a method, with the method's arguments, from seed 0."""
 
-    def build(method: str, seed: int = 0, **arguments: Any) -> Segmenter:
+    def build(
+        method: str,
+        seed: int = 0,
+        encoder: str = "vit_tiny",
+        encoder_arguments: Mapping[str, Any] = TINY,
+        **arguments: Any,
+    ) -> Segmenter:
         torch.manual_seed(seed)
         return Segmenter(
             ["liver", "spleen"],
-            encoder_arguments=TINY,
+            encoder=encoder,
+            encoder_arguments=encoder_arguments,
             adapter=method,
             adapter_arguments=arguments,
             widths=(8, 12, 16),
