@@ -1,6 +1,7 @@
 """Training windows from a few labelled cases; what the frozen part of the network says of them is computed once."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,17 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medfm3d.adaptation.adapter import AdaptableNetwork, Adapter
+from medfm3d.cohorts import ContentKeyedCache
 from medfm3d.volumes import plain_tensor
 
 
 class SupportDataset(Dataset):
     """Random windows of the support set.
 
-    Cases are read and preprocessed once. A method that trains encoder or decoder gets freshly augmented windows. A
-    method that trains only what comes behind the features gets the features of `cached_windows` augmented windows per
-    case, computed at the first access and kept in half precision: the network in front runs no more after that.
+    Cases are read and preprocessed once, or taken from `cache_dir` where an earlier training left them. A method that
+    trains encoder or decoder gets freshly augmented windows. A method that trains only what comes behind the features
+    gets the features of `cached_windows` augmented windows per case, computed at the first access and kept in half
+    precision: the network in front runs no more after that.
 
     Args:
         data: support cases as {"image": path, "label": path}.
@@ -29,6 +32,7 @@ class SupportDataset(Dataset):
         network: the network whose features are cached; it must be on the device that computes them.
         cached_windows: augmented windows per case whose features are cached.
         seed: of the order in which cached windows are drawn.
+        cache_dir: folder of preprocessed cases that later trainings may use; see `ContentKeyedCache`.
 
     Raises:
         ValueError: if there are no cases.
@@ -44,11 +48,16 @@ class SupportDataset(Dataset):
         network: AdaptableNetwork,
         cached_windows: int = 16,
         seed: int = 0,
+        cache_dir: str | Path | None = None,
     ) -> None:
         if not data:
             raise ValueError("the support set is empty: name at least one labelled case")
         paths = [{"image": str(case["image"]), "label": str(case["label"])} for case in data]
-        self.cases = CacheDataset(paths, preprocessing, cache_rate=1.0, num_workers=1, progress=False)
+        if cache_dir is None:
+            self.cases = CacheDataset(paths, preprocessing, cache_rate=1.0, num_workers=1, progress=False)
+        else:
+            kept = ContentKeyedCache(paths, preprocessing, cache_dir)
+            self.cases = [kept[index] for index in range(len(kept))]
         self.augmentation = augmentation
         self.windows_per_epoch = windows_per_epoch
         self.network = network
