@@ -4,10 +4,12 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -28,6 +30,8 @@ FASTER = {
     "medfm3d adapt": "--iterations 60 --device cpu",
     "python -m monai.bundle run --config_file bundles": "--iterations 20 --device cpu",
 }
+SERVERS = {"medfm3d view": "--no-browser --port 0"}  # commands that go on until Ctrl-C
+FASTER |= SERVERS
 # Made sure of by other tests: installing by `test_the_package_brings_its_bundles` and the set-up of every test run,
 # MONAI Label by tests/bundles/test_monai_label.py, which takes its commands from the README; other people's weights, of
 # which there is no file here, by tests/cli/test_cli_weights.py and tests/encoders/test_nnunet_export.py.
@@ -96,12 +100,34 @@ def test_command(command: str, workplace: Path) -> None:
     line = line.replace("bash tools/", f"bash {shlex.quote(str(README.parent))}/tools/")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    done = subprocess.run(
-        line, shell=True, executable="/bin/bash", cwd=workplace, env=environment, capture_output=True, text=True
-    )
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said[-6000:]
+    if command.startswith(tuple(SERVERS)):
+        code, said = run_server(line, workplace, environment)
+    else:
+        done = subprocess.run(
+            line, shell=True, executable="/bin/bash", cwd=workplace, env=environment, capture_output=True, text=True
+        )
+        code, said = done.returncode, done.stdout + done.stderr
+    assert code == 0, said[-6000:]
     CHECKS[" ".join(command.split()[: 2 if command.startswith("medfm3d") else 5])](workplace, said)
+
+
+def run_server(line: str, folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+    """Start a command that goes on until Ctrl-C, look at the page whose address it prints, and press Ctrl-C."""
+    arguments = shlex.split(line)
+    process = subprocess.Popen(
+        arguments, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        said = process.stdout.readline()
+        address = re.search(r"http://127\.0\.0\.1:\d+/\S*", said)
+        if address is not None:
+            with urlopen(address[0], timeout=60) as answer:
+                said += answer.read().decode()
+        process.send_signal(signal.SIGINT)
+        return process.wait(60), said + process.stdout.read()
+    finally:
+        process.kill()
+        process.wait()
 
 
 def demo_of_phantoms(folder: Path, said: str) -> None:
@@ -124,10 +150,16 @@ def segmented(folder: Path, said: str) -> None:
     for name in NAMES:
         scan = read_volume(folder / "scans" / f"{name}.nii.gz")
         check_same_grid(scan, read_label(folder / f"masks/{name}.nii.gz"))
+        assert f">{name} <small><a href=" in (folder / "masks" / "summary.html").read_text(encoding="utf-8")
         if (folder / "masks_with_priors").is_dir():  # the second of the README's commands of this name
             check_same_grid(scan, read_label(folder / f"masks_with_priors/{name}.nii.gz"))
             changes = folder / "masks_with_priors" / f"{name}_log_priors.json"
             assert isinstance(json.loads(changes.read_text()), list)
+
+
+def viewed(folder: Path, said: str) -> None:
+    assert "7 cases at http://127.0.0.1:" in said and said.endswith("ended\n")
+    assert all(f">{name}</button>" in said for name in NAMES)
 
 
 def evaluated(folder: Path, said: str) -> None:
@@ -136,7 +168,7 @@ def evaluated(folder: Path, said: str) -> None:
 
 def reported(folder: Path, said: str) -> None:
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "spleen" in page and "data:image/png;base64" in page
+    assert "spleen" in page and "data:image/png;base64" in page and 'data-viewer="embedded"' in page
 
 
 def bundle_run(folder: Path, said: str) -> None:
@@ -150,6 +182,7 @@ CHECKS = {
     "bash tools/demo.sh --data DIR": demo_of_own,
     "medfm3d adapt": adapted,
     "medfm3d segment": segmented,
+    "medfm3d view": viewed,
     "medfm3d evaluate": evaluated,
     "medfm3d report": reported,
     "python -m monai.bundle run --config_file": bundle_run,
@@ -168,6 +201,7 @@ def test_the_package_brings_its_bundles(repository: Path, tmp_path: Path) -> Non
     assert "medfm3d/_bundles/fewshot_organ_segmentation/models/encoder.safetensors" in names
     assert "medfm3d/_data_manifests/msd_hippocampus.json" in names
     assert "medfm3d/evaluation/templates/report.html" in names
+    assert {f"medfm3d/evaluation/viewer/{name}" for name in ("vendor/niivue.js", "NIIVUE_LICENSE.txt")} <= names
     assert "medfm3d/encoders/public_weights/catalogue/vista3d.json" in names
     assert "medfm3d/encoders/nnunet/trainers/medfm3d_vit_trainer.py" in names
 

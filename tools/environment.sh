@@ -9,7 +9,7 @@ stamp="$venv/.medfm3d"
 
 # The stamp says what was installed from, and which extras: another pyproject.toml or a moved checkout installs anew, and
 # so does an extra that is not there yet.
-wanted="$repository $(cksum "$repository/pyproject.toml" "$repository/tools/environment.sh" | cut -d' ' -f1 | tr '\n' ' ')"
+wanted="$repository $(cksum "$repository/pyproject.toml" "$repository/tools/environment.sh" "$repository/tools/vendor_niivue.py" | cut -d' ' -f1 | tr '\n' ' ')"
 there=""
 complete=no
 if [ -f "$stamp" ] && [ "$(head -n 1 "$stamp")" = "$wanted" ]; then

@@ -16,6 +16,7 @@ from medfm3d.cli.info import info
 from medfm3d.cli.pretrain import pretrain
 from medfm3d.cli.segment import segment
 from medfm3d.cli.serve import serve
+from medfm3d.cli.view import view
 from medfm3d.cli.weights import weights
 from medfm3d.cohorts import ManifestError
 from medfm3d.encoders import WeightsError
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, pretrain, adapt, segment, serve, evaluate, report, info):
+for command in (demo, pretrain, adapt, segment, serve, evaluate, report, view, info):
     app.command()(command)
 app.add_typer(data, name="data")
 app.add_typer(weights, name="weights")

@@ -20,6 +20,7 @@ from medfm3d.evaluation import (
     rank_cases,
     write_report,
 )
+from medfm3d.evaluation.report import VIEWER_MB
 from medfm3d.inference import list_changes, list_log_priors, list_quality, list_remarks, read_card
 
 Predictions = Annotated[Path, typer.Option(help="Folder of masks.")]
@@ -52,6 +53,9 @@ def report(
     labels: Annotated[Path | None, typer.Option(help="Folder of reference label maps.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Bundle whose priors remark on the masks.")] = None,
     tolerance_mm: Annotated[float, typer.Option(help="Tolerance of the normalised surface Dice in mm.")] = 2.0,
+    viewer_mb: Annotated[
+        float, typer.Option(min=0, help="Megabytes of small copies of scans in the page, to look at; 0 for none.")
+    ] = VIEWER_MB,
     device: Device = "auto",
     seed: Seed = 0,
     json_file: JsonFile = None,
@@ -62,7 +66,9 @@ def report(
     evaluation = None
     if labels is not None:
         evaluation = evaluate_folder(predictions, labels, named, tolerance_mm=tolerance_mm, seed=seed)
-    result = run_report(predictions, images, named, output, labels=labels, evaluation=evaluation, bundle=bundle)
+    result = run_report(
+        predictions, images, named, output, labels=labels, evaluation=evaluation, bundle=bundle, viewer_mb=viewer_mb
+    )
     Console().print(f"report: {output}")
     write_result(result, json_file)
 
@@ -93,6 +99,7 @@ def run_report(
     labels: Path | None = None,
     evaluation: Evaluation | None = None,
     bundle: Path | None = None,
+    viewer_mb: float = VIEWER_MB,
 ) -> dict[str, Any]:
     """Write the report on a folder of masks, with scores where they were evaluated and remarks where there is a bundle.
 
@@ -118,6 +125,7 @@ def run_report(
         quality=quality,
         title=f"Segmentation of {', '.join(organs)}",
         provenance=None if bundle is None else read_card(bundle),
+        viewer_mb=viewer_mb,
     )
     result: dict[str, Any] = {"report": str(path), "remarks": remarks or [], "changes": changes or []}
     ranked = rank_cases(quality, list(list_predictions(predictions)), list(organs))

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from medfm3d.cli.options import Device, JsonFile, Seed, parse_names, start, write_result
+from medfm3d.evaluation import write_batch_page
 from medfm3d.inference import (
     BatchJournal,
     BundleError,
@@ -85,7 +86,7 @@ def segment(
     """Outline the bundle's organs in a scan or a folder of scans, on each scan's own grid.
 
     A scan that cannot be segmented is named, and the others go on; the exit code is 1 then. What was interrupted goes
-    on when called again. summary.csv and summary.json list volumes, surprises and times.
+    on when called again. summary.csv, summary.json and summary.html list volumes, surprises and times.
     """
     segment_with = partial(
         run_segmentation,
@@ -209,6 +210,7 @@ def run_segmentation(
     names = {output_name(mask) for mask in masks}
     changes = [change for change in list_changes(output) or [] if change["case"] in names] if apply_priors else []
     write_summary(output, cases)
+    write_batch_page(output, title=f"Masks by {card['name']}", bundle=bundle)
     return {
         "bundle": card["name"],
         "masks": masks,

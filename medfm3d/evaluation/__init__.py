@@ -1,5 +1,6 @@
 """Evaluation: how masks compare with reference outlines, and the report on them."""
 
+from medfm3d.evaluation.batch_page import write_batch_page
 from medfm3d.evaluation.evaluation import Evaluation, evaluate_folder
 from medfm3d.evaluation.pairing import case_name, list_cases, list_predictions
 from medfm3d.evaluation.predicted_quality import CaseQuality, PredictionAgreement, compare_prediction, rank_cases
@@ -22,5 +23,6 @@ __all__ = [
     "list_predictions",
     "rank_cases",
     "score_case",
+    "write_batch_page",
     "write_report",
 ]

@@ -3,26 +3,29 @@
 import base64
 import json
 import platform
-import tempfile
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from medfm3d.evaluation.evaluation import Evaluation
+from medfm3d.evaluation.html_file import write_page
 from medfm3d.evaluation.overlays import overlay_png
 from medfm3d.evaluation.pairing import list_cases, list_predictions
 from medfm3d.evaluation.palette import organ_colours
 from medfm3d.evaluation.plots import plot_metrics, plot_predicted_dice, plot_predicted_volumes, plot_volumes
 from medfm3d.evaluation.predicted_quality import compare_prediction, rank_cases
 from medfm3d.evaluation.summary import METRICS
+from medfm3d.evaluation.viewer import ViewerCase, embed_cases
+from medfm3d.evaluation.viewer.page import page_environment, viewer_parts
 from medfm3d.volumes import VolumeError, read_label, read_volume
 
 DIGITS = {"dice": 3, "hd95_mm": 2, "surface_dice": 3, "volume_error_ml": 2}
+VIEWER_MB = 16.0  # of scans and masks within a page: tens of cases, and still quick to open
 PACKAGES = ("medfm3d", "torch", "monai", "numpy", "scipy", "matplotlib")
 
 
@@ -40,6 +43,7 @@ def write_report(
     log_priors: Sequence[Mapping[str, Any]] | None = None,
     quality: Sequence[Mapping[str, Any]] = (),
     provenance: Mapping[str, Any] | None = None,
+    viewer_mb: float = VIEWER_MB,
 ) -> Path:
     """Write a report on a folder of masks as one HTML file.
 
@@ -61,9 +65,12 @@ def write_report(
             network's grid) and gained_ml and lost_ml each; None if they added nothing.
         quality: what was foretold of the masks: case and predicted_dice by organ each, as `list_quality` gives.
         provenance: where the masks come from, shown as it is.
+        viewer_mb: megabytes of scans and masks that the page may hold for its viewer, the pictured cases first; 0 for a
+            page without viewer and without any script.
 
     Raises:
         VolumeError: if a pictured case has no image, or a file is unusable or on another grid than its mask.
+        FileNotFoundError: if medfm3d was built without NiiVue and a viewer is asked for.
         ValueError: if only one of evaluation and labels is given.
     """
     if (evaluation is None) != (labels is None):
@@ -85,6 +92,7 @@ def write_report(
         chosen = pick_three(totals, ("smallest", "median", "largest"))
         context |= {
             "cases": sorted(masks, key=totals.__getitem__),
+            "by_rank": sorted(masks, key=totals.__getitem__),
             "volumes_ml": volumes_ml,
             "plots": [("Volume of each organ", _inline(plot_predicted_volumes(volumes_ml, list(organs))))],
         }
@@ -94,6 +102,7 @@ def write_report(
         chosen = pick_three(dice, ("worst", "median", "best"))
         context |= {
             "cases": evaluation.cases,
+            "by_rank": [*sorted(dice, key=dice.__getitem__), *(case for case in evaluation.cases if case not in dice)],
             "summary": evaluation.summary(),
             "scores": sorted(evaluation.scores, key=lambda score: 2.0 if score.dice is None else score.dice),
             "plots": [
@@ -109,12 +118,16 @@ def write_report(
     context |= {"ranked": ranked, "agreement": compare_prediction(ranked)}
     if context["agreement"].n:
         context["plots"].append(("Predicted and true Dice", _inline(plot_predicted_dice(ranked, list(organs)))))
-    label_paths = None if labels is None else list_cases(labels)
-    context["pictures"] = _pictures(chosen, masks, list_cases(images), label_paths, organs)
+    label_paths, scans = None if labels is None else list_cases(labels), list_cases(images)
+    context["pictures"] = _pictures(chosen, masks, scans, label_paths, organs)
+    ordered = list(dict.fromkeys([*chosen, *context["by_rank"]]))
+    context |= _viewer(ordered, masks, scans, organs, viewer_mb)
+    context["view_command"] = _view_command(predictions, images, organs)
     context["made_from"] = _made_from(predictions, images, labels)
     context["method_reason"] = provenance and provenance.get("method_reason")
+    environment = page_environment(number=_number, interval=_interval, p_value=_p_value)
     context["provenance"] = provenance and json.dumps(provenance, indent=2, default=str, ensure_ascii=False)
-    return _write(Path(output), _environment().get_template("report.html").render(context))
+    return write_page(Path(output), environment.get_template("report.html").render(context))
 
 
 def pick_three(values: Mapping[str, float], names: tuple[str, str, str]) -> dict[str, str]:
@@ -148,6 +161,28 @@ def _pictures(
     return pictures
 
 
+def _viewer(
+    ordered: Sequence[str],
+    masks: Mapping[str, Path],
+    scans: Mapping[str, Path],
+    organs: Mapping[str, int],
+    most_mb: float,
+) -> dict[str, Any]:
+    """What the template needs of the viewer; nothing is read where there shall be none."""
+    if not most_mb:
+        return {"embedded": {}, "left_out": [], "parts": None}
+    found = [ViewerCase(case, scans[case], masks[case]) for case in ordered if case in scans]
+    embedded = embed_cases(found, organs, most_mb)
+    numbers = {one["name"]: number for number, one in enumerate(embedded.cases)}
+    left_out = [case for case in ordered if case not in numbers]
+    return {"embedded": numbers, "left_out": left_out, "parts": viewer_parts(embedded.cases) if numbers else None}
+
+
+def _view_command(predictions: str | Path, images: str | Path, organs: Mapping[str, int]) -> str:
+    named = ",".join(f"{organ}={number}" for organ, number in organs.items())
+    return shlex.join(["medfm3d", "view", "--images", str(images), "--masks", str(predictions), "--organs", named])
+
+
 def _volumes_ml(path: Path, organs: Mapping[str, int]) -> dict[str, float]:
     mask = read_label(path)
     return {organ: int((mask.array == number).sum()) * mask.voxel_volume_ml for organ, number in organs.items()}
@@ -162,15 +197,6 @@ def _made_from(predictions: str | Path, images: str | Path, labels: str | Path |
             [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)]
         ),
     }
-
-
-def _environment() -> Environment:
-    # Everything is escaped, whatever the template is called: names of cases and organs come from files.
-    environment = Environment(
-        loader=PackageLoader("medfm3d.evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters |= {"number": _number, "interval": _interval, "p_value": _p_value}
-    return environment
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -188,12 +214,3 @@ def _interval(limits: tuple[float, float] | None, digits: int) -> str:
 def _inline(svg: str) -> Markup:
     """Mark an SVG that Matplotlib wrote, which escapes the texts in it, as fit for the page."""
     return Markup(svg)
-
-
-def _write(output: Path, page: str) -> Path:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".writing-", dir=output.parent) as temporary:
-        whole = Path(temporary) / output.name
-        whole.write_text(page, encoding="utf-8")
-        whole.replace(output)
-    return output

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class Page(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.tags, self.links, self.images, self.alts, self.text = [], [], [], [], ""
         self.open_tags, self.rows, self.table, self.styles = [], {}, None, ""
+        self.scripts = []
         self.feed(html)
         self.close()
         assert self.open_tags == []
@@ -45,7 +47,7 @@ class Page(HTMLParser):
         if tag not in VOID:
             self.open_tags.append(tag)
         if tag == "table":
-            self.table = attributes["id"]
+            self.table = attributes.get("id")  # that of the viewer is filled by its script
         if tag == "tr":
             self.rows.setdefault(self.table, []).append("")
         self.links += [
@@ -67,6 +69,9 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if self.open_tags and self.open_tags[-1] == "style":
             self.styles += data
+            return
+        if self.open_tags and self.open_tags[-1] == "script":
+            self.scripts.append(data)
             return
         self.text += data
         if "tr" in self.open_tags:
@@ -126,8 +131,32 @@ def unscored(folders, **changes):
 def test_page_loads_nothing_from_elsewhere(scored):
     page = Page(scored[1])
     assert page.links and all(link.startswith(("data:image/png;base64,", "#")) for link in page.links)
-    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert not {"link", "iframe", "object"} & set(page.tags)
     assert "url(" not in page.styles and "@import" not in page.styles
+    assert "default-src 'none'; img-src data: blob:" in scored[1]
+
+
+def test_the_viewer_holds_the_cases_and_its_licence(scored):
+    page = Page(scored[1])
+    cases, niivue, viewer = page.scripts
+    assert [case["name"] for case in json.loads(cases)] == ["case_3", "case_2", "case_0", "<b>case & 1"]
+    assert "BSD 2-Clause License" in niivue[:500] and "Redistributions in binary form" in niivue[:2000]
+    assert "data-viewer" in viewer
+    assert scored[1].count('data-case="3"') == 2  # the row of each organ
+
+
+def test_a_page_without_viewer_has_no_script(folders):
+    html = unscored(folders, viewer_mb=0)
+    assert "script" not in Page(html).tags and "script-src 'none'" in html and "data-case" not in html
+
+
+def test_cases_that_would_make_the_page_too_large_are_counted(folders):
+    html = unscored(folders, viewer_mb=0.03)
+    cases = json.loads(Page(html).scripts[0])
+    assert 1 <= len(cases) < len(CASES)
+    assert sum(len(case["scan_nifti"]) + len(case["mask_nifti"]) for case in cases) <= 30_000
+    assert f"; {len(CASES) - len(cases)} more would make it too large" in html
+    assert "medfm3d view --images" in html
 
 
 def test_names_are_escaped(scored):
