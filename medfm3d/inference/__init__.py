@@ -16,6 +16,7 @@ from medfm3d.inference.log_priors import AddLogPriorsd, list_log_priors, log_pri
 from medfm3d.inference.organ_location import LocateOrgansd, read_boxes, read_frame
 from medfm3d.inference.predicted_dice import DiceModel, PredictedDice, fit_dice_model
 from medfm3d.inference.probabilities import SaveProbabilitiesd
+from medfm3d.inference.prompted_inferer import LoadPromptedScand, PromptedInferer
 from medfm3d.inference.reduce_to_input_grid import ReduceToInputGridd
 from medfm3d.inference.remarks import list_remarks
 from medfm3d.inference.streaming_inferer import StreamingInferer
@@ -37,8 +38,10 @@ __all__ = [
     "DiceModel",
     "HausdorffDistanceMm",
     "KeepExpectedComponentsd",
+    "LoadPromptedScand",
     "LocateOrgansd",
     "PredictedDice",
+    "PromptedInferer",
     "ReduceToInputGridd",
     "SaveProbabilitiesd",
     "SkipAir",

@@ -78,6 +78,11 @@ class LightDecoder(nn.Module):
 
     def unrefined(self, x: Tensor, pyramid: Sequence[Tensor]) -> Tensor:
         """Return the last step's input, (B, feature_channels + C, D, H, W), for `refine`; arguments as of `forward`."""
+        features = depth_to_space(self.expand(self.merged_maps(x, pyramid)[0]))
+        return torch.cat([features, x], dim=1)
+
+    def merged_maps(self, x: Tensor, pyramid: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what image and pyramid give together, (B, widths[i], ...) at strides 2, 4 and 8, as of `forward`."""
         entering: dict[int, list[Tensor]] = {level: [] for level in self.LEVELS}
         levels = zip(self.laterals, self.encoder_strides, self.entry_levels, pyramid, strict=True)
         for lateral, stride, level, feature_map in levels:
@@ -88,13 +93,12 @@ class LightDecoder(nn.Module):
         detail2 = self.detail2(space_to_depth(x))
         detail4 = self.detail4(detail2)
         detail8 = self.detail8(detail4)
-        merged = self.merge8(torch.cat([detail8, *entering[8]], dim=1))
-        merged = _resized(self.reduce8(merged), detail4.shape[2:])
-        merged = self.merge4(torch.cat([detail4, merged, *entering[4]], dim=1))
-        merged = _resized(self.reduce4(merged), detail2.shape[2:])
-        merged = self.merge2(torch.cat([detail2, merged, *entering[2]], dim=1))
-        features = depth_to_space(self.expand(merged))
-        return torch.cat([features, x], dim=1)
+        merged8 = self.merge8(torch.cat([detail8, *entering[8]], dim=1))
+        upwards = _resized(self.reduce8(merged8), detail4.shape[2:])
+        merged4 = self.merge4(torch.cat([detail4, upwards, *entering[4]], dim=1))
+        upwards = _resized(self.reduce4(merged4), detail2.shape[2:])
+        merged2 = self.merge2(torch.cat([detail2, upwards, *entering[2]], dim=1))
+        return merged2, merged4, merged8
 
 
 def space_to_depth(x: Tensor) -> Tensor:
