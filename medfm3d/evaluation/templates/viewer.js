@@ -63,7 +63,7 @@
       this.niivue = new Niivue({
         isRadiologicalConvention: true, sagittalNoseLeft: true, multiplanarLayout: MULTIPLANAR_TYPE.GRID,
         multiplanarShowRender: SHOW_RENDER.ALWAYS, isOrientCube: false, show3Dcrosshair: true,
-        backColor: [0, 0, 0, 1], crosshairColor: [0.75, 1, 0.2, 0.9], crosshairWidth: 0.3, crosshairWidthUnit: "percent",
+        backColor: [0, 0, 0, 1], crosshairColor: [0.75, 1, 0.2, 0.9], crosshairWidth: 0.6, crosshairWidthUnit: "percent",
         crosshairGap: 8, fontMinPx: 14, fontColor: [1, 1, 1, 1], showAllOrientationMarkers: true,
         dragAndDropEnabled: false, isNearestInterpolation: true, logLevel: "error", loadingText: "",
         isForceMouseClickToVoxelCenters: true, scrollRequiresFocus: this.root.dataset.viewer === "embedded",

@@ -4,6 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 
 PACKAGE = files("medfm3d.evaluation")
+NIIVUE = PACKAGE / "viewer" / "vendor" / "niivue.js"
 
 
 def niivue_script() -> str:
@@ -12,13 +13,12 @@ def niivue_script() -> str:
     Raises:
         FileNotFoundError: if medfm3d was built without it.
     """
-    script = PACKAGE / "viewer" / "vendor" / "niivue.js"
-    if not script.is_file():
+    if not NIIVUE.is_file():
         raise FileNotFoundError(
-            f"{script}: NiiVue is not there, medfm3d was built without it; install medfm3d again where npm's registry "
+            f"{NIIVUE}: NiiVue is not there, medfm3d was built without it; install medfm3d again where npm's registry "
             "can be reached (`pip install .`), or in a checkout run `python tools/vendor_niivue.py`"
         )
-    return script.read_text(encoding="utf-8")
+    return NIIVUE.read_text(encoding="utf-8")
 
 
 def niivue_licence() -> str:

@@ -70,9 +70,7 @@ class ViewerServer:
             self._server = ThreadingHTTPServer((HOST, port), _Handler)
         except OSError as error:
             what = "is taken by another program" if error.errno == errno.EADDRINUSE else f"cannot be used ({error})"
-            raise OSError(
-                error.errno, f"port {port} {what}; choose another with --port, or --port 0 for any"
-            ) from error
+            raise OSError(f"port {port} {what}; choose another with --port, or --port 0 for any") from None
         self._server.daemon_threads = True
         self._server.viewer = self
         self.port = self._server.server_address[1]
