@@ -118,13 +118,14 @@ def run_server(line: str, folder: Path, environment: dict[str, str]) -> tuple[in
         arguments, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     try:
-        said = process.stdout.readline()
-        address = re.search(r"http://127\.0\.0\.1:\d+/\S*", said)
-        if address is not None:
-            with urlopen(address[0], timeout=60) as answer:
-                said += answer.read().decode()
-        process.send_signal(signal.SIGINT)
-        return process.wait(60), said + process.stdout.read()
+        said = ""
+        for line_said in process.stdout:  # libraries may warn before
+            said += line_said
+            if address := re.search(r"http://127\.0\.0\.1:\d+/\S*", line_said):
+                with urlopen(address[0], timeout=60) as answer:
+                    said += answer.read().decode()
+                process.send_signal(signal.SIGINT)
+        return process.wait(60), said
     finally:
         process.kill()
         process.wait()
