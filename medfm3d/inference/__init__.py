@@ -9,6 +9,7 @@ from medfm3d.inference.boxed_inferer import BoxedInferer
 from medfm3d.inference.bundle_reader import read_card, read_plan, read_priors
 from medfm3d.inference.bundle_writer import BundleError, check_output, staging_folder, write_bundle
 from medfm3d.inference.case_segmenter import CaseSegmenter
+from medfm3d.inference.coarse_search import CoarseSearch
 from medfm3d.inference.component_cleanup import KeepExpectedComponentsd, changes_file, list_changes
 from medfm3d.inference.hausdorff_handler import HausdorffDistanceMm
 from medfm3d.inference.inputs import check_names, list_inputs
@@ -35,6 +36,7 @@ __all__ = [
     "BundleError",
     "CaseRecord",
     "CaseSegmenter",
+    "CoarseSearch",
     "DiceModel",
     "HausdorffDistanceMm",
     "KeepExpectedComponentsd",

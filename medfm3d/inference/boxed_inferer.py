@@ -9,12 +9,13 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor
 
+from medfm3d.inference.coarse_search import CoarseSearch
 from medfm3d.inference.organ_location import read_boxes
+from medfm3d.inference.search_region import Region, at_least, grown, joined, whole
 from medfm3d.volumes import plain_tensor
 
 SEARCHED_KEY = "searched_share"
-
-Region = tuple[slice, slice, slice]
+BOX_SEARCHES = ("prior", "coarse", "both")
 
 
 class BoxedInferer(Inferer):
@@ -22,9 +23,10 @@ class BoxedInferer(Inferer):
 
     The affine of the result tells where the box lies in the scan; outside it everything is background.
 
-    The boxes come from the scan's metadata, where `LocateOrgansd` put them. An organ whose mask touches a face of the
-    box that is no face of the scan may go on behind it: then the box grows there, and is run again, until nothing
-    touches. A scan with an organ whose place is not known is run as a whole.
+    The boxes come from the location prior, by way of the scan's metadata, where `LocateOrgansd` put them, or from a
+    coarse search, or from both, joined. An organ whose mask touches a face of the box that is no face of the scan may
+    go on behind it: then the box grows there, and is run again, until nothing touches. A scan with an organ whose place
+    is not known is run as a whole.
 
     The metadata of the input get an entry `searched_share`: which share of the scan was run in the end.
 
@@ -32,34 +34,47 @@ class BoxedInferer(Inferer):
         inferer: runs on what is in the box.
         window: the network's window in voxels: the box is at least as large, so that the network sees around it.
         growth: voxels by which a face moves out when it is touched.
+        box_search: where boxes come from, of `BOX_SEARCHES`.
+        coarse: finds organs at a lower resolution first, if `box_search` asks for it.
 
     Raises:
-        ValueError: when called, if the input is a batch of several scans, or was never given to `LocateOrgansd`.
+        ValueError: for an unknown `box_search`, or one without what it needs; when called, if the input is a batch of
+            several scans, or the prior is asked for and the scan was never given to `LocateOrgansd`.
     """
 
-    def __init__(self, inferer: Inferer, window: Sequence[int], growth: int = 16) -> None:
+    def __init__(
+        self,
+        inferer: Inferer,
+        window: Sequence[int],
+        growth: int = 16,
+        box_search: str = "prior",
+        coarse: CoarseSearch | None = None,
+    ) -> None:
         super().__init__()
         if growth < 1:
             raise ValueError(f"a box grows by whole voxels, got {growth}")
+        if box_search not in BOX_SEARCHES or (box_search != "prior" and coarse is None):
+            raise ValueError(
+                f"box_search is one of {', '.join(BOX_SEARCHES)}, without a coarse search prior, got {box_search!r}"
+            )
         self.inferer = inferer
         self.window = tuple(window)
         self.growth = growth
+        self.use_prior = box_search != "coarse"
+        self.coarse = None if box_search == "prior" else coarse
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         """Return logits (1, C, d, h, w) of the box that was run in the end, of a scan (1, 1, D, H, W)."""
-        boxes = read_boxes(inputs)
-        if boxes is None or inputs.shape[0] != 1:
-            raise ValueError(
-                f"boxed inference takes one scan with its organs' boxes noted by LocateOrgansd, got {inputs.shape}"
-            )
+        if not isinstance(inputs, MetaTensor) or inputs.shape[0] != 1:
+            raise ValueError(f"boxed inference takes one scan at a time, a MetaTensor, got {tuple(inputs.shape)}")
         sides = tuple(inputs.shape[2:])
-        region = self._region(boxes, _affine(inputs), sides)
+        region = self.region(inputs, network, *args, **kwargs)
         while True:
             said = self._run(inputs, region, network, *args, **kwargs)
             touched = _touched_faces(said.argmax(dim=1)[0] > 0, region, sides)
             if not touched.any():
                 break
-            region = _moved(region, touched * self.growth, sides)
+            region = grown(region, touched * self.growth, sides)
         inputs.meta[SEARCHED_KEY] = float(np.prod([span.stop - span.start for span in region]) / np.prod(sides))
         boxed = MetaTensor(said).copy_meta_from(inputs)
         affine = torch.as_tensor(inputs.affine, dtype=torch.float64).clone()
@@ -77,23 +92,23 @@ class BoxedInferer(Inferer):
         inputs.meta.update(part.meta)
         return plain_tensor(said)
 
-    def _region(self, boxes: dict[str, Any], affine: np.ndarray, sides: Sequence[int]) -> Region:
-        """The voxels of the box around all organs' boxes, at least a window where the scan is that large."""
-        spans = [box and box.slices(affine, sides) for box in boxes.values()]
-        if not spans or None in spans:
-            return _whole(sides)
-        starts = np.min([[span.start for span in one] for one in spans], axis=0)
-        stops = np.max([[span.stop for span in one] for one in spans], axis=0)
-        lacking = np.maximum(0, np.minimum(self.window, sides) - (stops - starts))
-        starts = np.maximum(0, starts - (lacking + 1) // 2)
-        stops = np.minimum(sides, np.maximum(stops, starts + np.minimum(self.window, sides)))
-        starts = np.minimum(starts, np.maximum(0, stops - np.minimum(self.window, sides)))
-        return tuple(slice(int(a), int(b)) for a, b in zip(starts, stops, strict=True))
-
-
-def _whole(sides: Sequence[int]) -> Region:
-    i, j, k = (slice(0, int(side)) for side in sides)
-    return i, j, k
+    def region(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Region:
+        """Return the voxels that are run first: the box around all organs' boxes, at least a window if the scan is."""
+        noted = read_boxes(inputs) if self.use_prior else {}
+        if noted is None:
+            raise ValueError("the organs' boxes are not noted with the scan: put LocateOrgansd into preprocessing")
+        sides = tuple(inputs.shape[2:])
+        boxes: dict[str, Region | None] = {
+            organ: box and box.slices(_affine(inputs), sides) for organ, box in noted.items()
+        }
+        if self.coarse is not None:
+            for organ, box in self.coarse(inputs, network, boxes, *args, **kwargs).items():
+                either = [one for one in (box, boxes.get(organ)) if one is not None]
+                boxes[organ] = joined(either) if either else None
+        known = [box for box in boxes.values() if box is not None]
+        if not known or len(known) < len(boxes):
+            return whole(sides)
+        return at_least(joined(known), self.window, sides)
 
 
 def _touched_faces(found: Tensor, region: Region, sides: Sequence[int]) -> np.ndarray:
@@ -103,14 +118,6 @@ def _touched_faces(found: Tensor, region: Region, sides: Sequence[int]) -> np.nd
         touched[axis, 0] = span.start > 0 and bool(found.select(axis, 0).any())
         touched[axis, 1] = span.stop < side and bool(found.select(axis, -1).any())
     return touched
-
-
-def _moved(region: Region, outwards: np.ndarray, sides: Sequence[int]) -> Region:
-    i, j, k = (
-        slice(max(0, span.start - int(low)), min(int(side), span.stop + int(high)))
-        for span, (low, high), side in zip(region, outwards, sides, strict=True)
-    )
-    return i, j, k
 
 
 def _affine(scan: MetaTensor) -> np.ndarray:

@@ -1,11 +1,15 @@
 """Weighted sums of overlapping windows, kept only for the parts of a volume that are not finished."""
 
+import math
+import mmap
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from medfm3d.inference.window_grid import Cell, CellIndex, Window, WindowGrid
+
+MAPPED_VALUES = 1 << 20  # smaller cells are left to the heap, which is faster
 
 
 class CellAccumulator:
@@ -73,9 +77,21 @@ class CellAccumulator:
     def _sums_of(self, cell: Cell, channels: int) -> tuple[Tensor, Tensor]:
         if cell.index not in self._sums:
             sides = [span.stop - span.start for span in cell.region]
-            sums = torch.zeros(channels, *sides, dtype=self.dtype, device=self.device)
+            sums = _zeros((channels, *sides), self.dtype, self.device)
             self._sums[cell.index] = sums, torch.zeros(*sides, device=self.device)
         return self._sums[cell.index]
+
+
+def _zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return zeros, on the CPU in pages of their own.
+
+    Cells come and go by the thousand, in any order. The heap of the C library keeps as holes what it gets back of
+    them, a third of all memory in the end; pages go back to the system.
+    """
+    count = math.prod(shape)
+    if device.type != "cpu" or count < MAPPED_VALUES:
+        return torch.zeros(*shape, dtype=dtype, device=device)
+    return torch.frombuffer(mmap.mmap(-1, count * dtype.itemsize), dtype=dtype).view(*shape)
 
 
 def _overlap(region: Window, window: Window) -> tuple[Window, Window]:

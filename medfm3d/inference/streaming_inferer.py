@@ -158,6 +158,7 @@ class StreamingInferer(Inferer):
         first = next(results)
         classes = len(first[1])
         results = itertools.chain([first], results)
+        del first  # a window's scores are a good part of all that is held
         background = _background(classes, self.reduction)
         cells = CellAccumulator(grid, weight, self.accumulate, device, background)
         reduction = create_reduction(self.reduction, classes)

@@ -1,20 +1,21 @@
 """Where sliding windows lie in a volume, and when each part of it has been seen by all of them."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 Window = tuple[slice, slice, slice]
-CellIndex = tuple[int, int]
+CellIndex = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A box of the volume, whole along one axis, that no window's face cuts along the other two.
+    """A box of the volume that no window's face cuts.
 
     Attributes:
-        index: its place along the grid's slow and middle axis.
+        index: its place along the grid's slow, middle and fast axis.
         region: its voxels along the volume's axes.
         windows: how many windows overlap it.
     """
@@ -29,9 +30,9 @@ class WindowGrid:
     """Sliding windows as MONAI's `sliding_window_inference` places them, in an order that finishes parts early.
 
     Windows advance slowest along the longest axis and fastest along the shortest, so that what is begun and not yet
-    finished stays small: about one layer of windows across the two shorter axes. The volume is cut into cells at the
-    faces of windows along the slow and the middle axis; along the fast one a cell is as long as the volume. A cell is
-    finished when its last window is done.
+    finished stays small: what one layer of windows across the two shorter axes has in common with the next. The volume
+    is cut into cells at the faces of windows. A cell is finished when its last window is done, never before one with a
+    smaller index along any axis and no larger one along the others.
 
     Attributes:
         size: sides of the volume in voxels, each at least the window's.
@@ -63,12 +64,12 @@ class WindowGrid:
 
     def windows(self) -> Iterator[Window]:
         """Return the windows in the order in which they are to be run."""
-        for places in itertools.product(*(self.starts[axis] for axis in self.axes)):
-            first, second, third = (
-                slice(places[self.axes.index(axis)], places[self.axes.index(axis)] + self.window[axis])
-                for axis in range(3)
-            )
-            yield first, second, third
+        _, *across = self.axes
+        for layers in self._layers:
+            for middle, slow, fast in itertools.product(self.starts[across[0]], layers, self.starts[across[1]]):
+                start = dict(zip(self.axes, (slow, middle, fast), strict=True))
+                first, second, third = (slice(start[axis], start[axis] + self.window[axis]) for axis in range(3))
+                yield first, second, third
 
     def __len__(self) -> int:
         return len(self.starts[0]) * len(self.starts[1]) * len(self.starts[2])
@@ -76,22 +77,31 @@ class WindowGrid:
     @cached_property
     def cells(self) -> dict[CellIndex, Cell]:
         """All cells by their index, in rising order of it."""
-        slow, middle, fast = self.axes
         found = {}
-        for (i, rows), (j, columns) in itertools.product(
-            enumerate(self._intervals[slow]), enumerate(self._intervals[middle])
-        ):
-            region = [slice(0, self.size[fast])] * 3
-            region[slow], region[middle] = rows, columns
-            covering = len(self._covering(slow, rows)) * len(self._covering(middle, columns)) * len(self.starts[fast])
-            found[i, j] = Cell((i, j), (region[0], region[1], region[2]), covering)
+        for numbered in itertools.product(*(enumerate(self._intervals[axis]) for axis in self.axes)):
+            i, j, k = (number for number, _ in numbered)
+            spans = dict(zip(self.axes, (interval for _, interval in numbered), strict=True))
+            covering = math.prod(len(self._covering(axis, interval)) for axis, interval in spans.items())
+            found[i, j, k] = Cell((i, j, k), (spans[0], spans[1], spans[2]), covering)
         return found
 
     def cells_of(self, window: Window) -> list[Cell]:
-        """Return the cells that a window overlaps."""
-        slow, middle, _ = self.axes
-        rows, columns = self._within(slow, window[slow]), self._within(middle, window[middle])
-        return [self.cells[i, j] for i in rows for j in columns]
+        """Return the cells that a window overlaps, in rising order of their index."""
+        places = (self._within(axis, window[axis]) for axis in self.axes)
+        return [self.cells[i, j, k] for i, j, k in itertools.product(*places)]
+
+    @cached_property
+    def _layers(self) -> list[list[int]]:
+        """First voxels of windows along the slow axis, of layers that are visited together.
+
+        The last layer ends with the volume and so may have more in common with the one before than others have. These
+        two are visited side by side: otherwise all of that would wait at once.
+        """
+        starts = self.starts[self.axes[0]]
+        steps = [high - low for low, high in itertools.pairwise(starts)]
+        if steps and steps[-1] < _step(self.window[self.axes[0]], self.overlap[self.axes[0]]):
+            return [*([start] for start in starts[:-2]), starts[-2:]]
+        return [[start] for start in starts]
 
     @cached_property
     def _intervals(self) -> tuple[list[slice], ...]:
@@ -116,6 +126,10 @@ class WindowGrid:
 
 def _starts(size: int, window: int, overlap: float) -> list[int]:
     """First voxels along one axis: even steps, and a last window that ends with the volume."""
-    step = size if window == size else max(1, int(window * (1 - overlap)))
+    step = size if window == size else _step(window, overlap)
     steps = -(-(size - window) // step)
     return [min(number * step, size - window) for number in range(steps + 1)]
+
+
+def _step(window: int, overlap: float) -> int:
+    return max(1, int(window * (1 - overlap)))

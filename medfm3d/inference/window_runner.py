@@ -79,6 +79,7 @@ class WindowRunner:
         for batch, scores in results:
             for number, window in enumerate(batch):
                 yield window, scores[number]
+            del scores  # or they would still be held while the next are computed
 
     def _ahead(self, volume: Tensor, batches: Iterator[list[Window]]) -> Iterator[tuple[list[Window], Tensor]]:
         """One device: on CUDA a batch is under way while the scores of the one before are used."""

@@ -154,7 +154,9 @@ def test_the_box_is_no_smaller_than_a_window_and_holds_all_organs() -> None:
 
 def test_scans_that_were_not_located_are_refused() -> None:
     with pytest.raises(ValueError, match="LocateOrgansd"):
-        BoxedInferer(SimpleInferer(), (8, 8, 8))(torch.zeros(1, 1, 8, 8, 8), bright)
+        BoxedInferer(SimpleInferer(), (8, 8, 8))(MetaTensor(torch.zeros(1, 1, 8, 8, 8)), bright)
+    with pytest.raises(ValueError, match="one scan at a time"):
+        BoxedInferer(SimpleInferer(), (8, 8, 8))(MetaTensor(torch.zeros(2, 1, 8, 8, 8)), bright)
 
 
 def test_a_scan_of_another_part_is_searched_as_a_whole_with_a_warning(priors_file: Path) -> None:

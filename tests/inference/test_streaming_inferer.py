@@ -1,5 +1,6 @@
 """The streaming sliding window against MONAI's, and what it does that MONAI's does not."""
 
+import copy
 import subprocess
 import sys
 
@@ -11,8 +12,9 @@ from monai.inferers import SlidingWindowInferer
 from monai.transforms import Activationsd, Compose, Invertd, Orientationd, Spacingd
 from torch import nn
 
-from medfm3d.inference import ReduceToInputGridd, SkipAir, StreamingInferer
+from medfm3d.inference import ReduceToInputGridd, SkipAir, StreamingInferer, cell_writer
 from medfm3d.inference.assessed_labels import read_soft_dice
+from medfm3d.inference.output_grid import interpolate_along
 from medfm3d.volumes import IntensityNormalized
 
 CASES = [
@@ -21,6 +23,7 @@ CASES = [
     ((33, 65, 97), (32, 32, 32), (0, 0.5, 0.7), "gaussian", "reflect"),
     ((16, 16, 16), (16, 16, 16), 0.5, "gaussian", "constant"),
     ((9, 31, 12), (16, 16, 16), 0.6, "gaussian", "replicate"),
+    ((12, 40, 20), (16, 16, 16), (0.25, 0, 0.5), "constant", "circular"),
 ]
 
 
@@ -49,6 +52,26 @@ def test_scores_and_labels_equal_those_of_monai(network, size, window, overlap, 
     assert (probabilities / 255 - expected.softmax(1)).abs().max() <= 0.5 / 255 + 1e-5
     several = StreamingInferer(window, 3, overlap, reduction="multilabel-labels", **options)(x, network)
     assert torch.equal(several.bool(), expected.sigmoid() > 0.5)
+
+
+def test_the_width_of_the_blending_is_that_of_monai(network) -> None:
+    x, options = volume(40, 30, 20), {"mode": "gaussian", "sigma_scale": (0.3, 0.2, 0.1)}
+    with torch.no_grad():
+        expected = SlidingWindowInferer(16, 2, 0.5, **options)(x, network)
+    logits = StreamingInferer(16, 2, 0.5, reduction="logits", **options)(x, network)
+    assert torch.allclose(logits, expected, atol=1e-5)
+    usual = StreamingInferer(16, 2, 0.5, reduction="logits", mode="gaussian")(x, network)
+    assert (usual - expected).abs().max() > 1e-3
+
+
+def test_further_arguments_reach_the_network(network) -> None:
+    def scaled(batch: torch.Tensor, factor: float, shift: float = 0.0) -> torch.Tensor:
+        return network(batch) * factor + shift
+
+    x = volume(20, 20, 20)
+    plain = StreamingInferer(16, reduction="logits")(x, network)
+    moved = StreamingInferer(16, reduction="logits")(x, scaled, 2.0, shift=1.0)
+    assert torch.allclose(moved, 2 * plain + 1, atol=1e-5)
 
 
 def test_half_precision_sums_stay_close(network) -> None:
@@ -140,6 +163,28 @@ def test_results_survive_being_taken_from_a_batch(network) -> None:
     assert mask.shape == (1, 20, 21, 22)
     assert torch.allclose(mask.affine, affine)
     assert not mask.applied_operations
+
+
+@pytest.mark.parametrize("limit", [1, 300, 4000])
+def test_resampled_scores_are_held_in_small_parts(network, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    affine = torch.diag(torch.tensor([0.4, 0.5, 3.0, 1.0], dtype=torch.float64))
+    meta = {"original_affine": affine, "spatial_shape": np.array([60, 50, 12])}
+    x = MetaTensor(volume(24, 25, 36), affine=torch.eye(4, dtype=torch.float64), meta=meta)
+    inferer = StreamingInferer(16, 1, 0.5, reduction="probabilities", grid="input")
+    whole = inferer(x, network)
+    held = []
+
+    def watched(scores: torch.Tensor, axis: int, places: np.ndarray) -> torch.Tensor:
+        result = interpolate_along(scores, axis, places)
+        held.append(result.numel())
+        return result
+
+    monkeypatch.setattr(cell_writer, "CHUNK_VALUES", 5 * limit)
+    monkeypatch.setattr(cell_writer, "interpolate_along", watched)
+    parts = inferer(x, network)
+    assert (parts.int() - whole.int()).abs().max() <= 1  # rounding
+    # Between two voxels of the output lie up to 4 of the network's along the last axis: fewer are never sampled.
+    assert max(held) <= 5 * max(limit, 4 * 4)
 
 
 def test_a_grid_that_is_turned_is_refused(network) -> None:
@@ -236,11 +281,60 @@ def test_several_devices_share_the_windows(network) -> None:
         StreamingInferer(16, devices=("cpu", "cpu"))(x, lambda batch: batch)
 
 
-def test_precision_layout_and_compilation_are_options(network) -> None:
+def test_precision_and_layout_are_options(network) -> None:
     x = volume(32, 32, 32)
-    exact = StreamingInferer(16, reduction="logits")(x, network)
-    halved = StreamingInferer(16, reduction="logits", autocast=torch.bfloat16, channels_last=True)(x, network)
+    layouts = []
+
+    class Watched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Sequential(nn.Conv3d(1, 4, 1), nn.Conv3d(4, 5, 3, padding=1))
+
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            weight = self.inner[1].weight
+            layouts.append(weight.is_contiguous(memory_format=torch.channels_last_3d))
+            return self.inner(batch)
+
+    watched = Watched().eval()
+    exact = StreamingInferer(16, reduction="logits")(x, watched)
+    assert not any(layouts)
+    halved = StreamingInferer(16, reduction="logits", autocast=torch.bfloat16)(x, watched)
     assert 0 < (halved - exact).abs().max() < 0.1
+    layouts.clear()
+    last = StreamingInferer(16, reduction="logits", channels_last=True)(x, watched)
+    assert layouts and all(layouts)
+    assert torch.allclose(last, exact, atol=1e-5)
+
+
+def test_a_compiled_network_says_the_same(network) -> None:
+    traced = []
+
+    class Traced(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Conv3d(1, 3, 1)
+
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            traced.append(torch.compiler.is_compiling())
+            return self.inner(batch).relu()
+
+    x, eager = volume(20, 20, 20), Traced().eval()
+    expected = StreamingInferer(16, 2, reduction="logits")(x, eager)
+    assert not any(traced)
+    compiled = StreamingInferer(16, 2, reduction="logits", compile=True)
+    assert torch.allclose(compiled(x, eager), expected, atol=1e-5)
+    assert torch.allclose(compiled(2 * x, eager), StreamingInferer(16, 2, reduction="logits")(2 * x, eager), atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("sums_on", ["cpu", "cuda"])
+def test_batches_go_to_a_gpu_ahead_of_the_network(network, sums_on: str) -> None:
+    x = volume(60, 32, 40)
+    expected = StreamingInferer(16, 2, 0.5, reduction="logits")(x, network)
+    on_gpu = StreamingInferer(16, 2, 0.5, reduction="logits", sw_device="cuda", device=sums_on)
+    logits = on_gpu(x, copy.deepcopy(network).cuda())
+    assert logits.device.type == sums_on
+    assert torch.allclose(logits.cpu(), expected, atol=1e-3)
 
 
 def test_the_result_can_be_a_file(network, tmp_path) -> None:
