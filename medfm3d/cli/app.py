@@ -1,5 +1,6 @@
 """The `medfm3d` command and how its sub-commands end."""
 
+import io
 import logging
 import os
 import sys
@@ -20,7 +21,7 @@ from medfm3d.cli.view import view
 from medfm3d.cli.weights import weights
 from medfm3d.cohorts import ManifestError
 from medfm3d.encoders import WeightsError
-from medfm3d.inference import BundleError
+from medfm3d.inference import BatchStopped, BundleError
 from medfm3d.volumes import VolumeError
 from medfm3d.volumes.errors import causes
 
@@ -37,7 +38,7 @@ app.add_typer(data, name="data")
 app.add_typer(weights, name="weights")
 
 # What a user can mend: said in one line. Anything else is a fault of ours and keeps its traceback.
-OURS = (VolumeError, ManifestError, BundleError, WeightsError)
+OURS = (VolumeError, ManifestError, BundleError, WeightsError, BatchStopped)
 EXPECTED = (*OURS, ValueError, OSError)
 
 
@@ -45,6 +46,9 @@ def main() -> None:
     """Run the command line; errors of the input end with a message and exit code 1."""
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)  # it warns that it writes no log file
     logging.getLogger("ignite").setLevel(logging.CRITICAL)  # it logs what is raised, and said below, twice over
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may be no text
     try:
         app()
     except (*EXPECTED, RuntimeError) as error:

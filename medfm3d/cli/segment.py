@@ -1,8 +1,10 @@
 """`medfm3d segment`: a bundle outlines its organs in scans."""
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +17,7 @@ from medfm3d.cli.options import Device, JsonFile, Seed, parse_names, start, writ
 from medfm3d.evaluation import write_batch_page
 from medfm3d.inference import (
     BatchJournal,
+    BatchShard,
     BundleError,
     CaseRecord,
     CaseSegmenter,
@@ -27,18 +30,27 @@ from medfm3d.inference import (
     list_quality,
     list_refinements,
     log_priors_file,
+    prepare_output,
     quality_file,
     read_card,
     read_priors,
     refinement_file,
     require_values,
     segment_batch,
+    segment_on_ray,
     watch_folder,
-    write_summary,
+    write_shared_summary,
 )
 from medfm3d.volumes import VolumeError, output_name
 
 WORST = 3  # cases that are named on the screen
+
+
+class Engine(str, Enum):
+    """Where scans are segmented."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 def segment(
@@ -79,6 +91,16 @@ def segment(
         float | None,
         typer.Option(min=0.1, help="Go on looking for new scans every so many seconds, until interrupted."),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(help="Do the I-th of N parts of the scans, each in a process of its own.", metavar="I/N"),
+    ] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="local: this process; ray: several, on this machine or a Ray cluster.")
+    ] = Engine.LOCAL,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With ray: how many; by default one for each GPU, or each machine.")
+    ] = None,
     device: Device = "auto",
     seed: Seed = 0,
     json_file: JsonFile = None,
@@ -100,13 +122,20 @@ def segment(
         logit_priors=parse_names(logit_priors),
         boxed=boxed,
         uncertainty=uncertainty,
+        shard=None if shard is None else BatchShard.parse(shard),
+        engine=engine,
+        workers=workers,
         device=device,
         seed=seed,
     )
-    if watch is not None:
-        watch_folder(input_path, watch, lambda scans: say(segment_with(inputs=scans), output))
-        return
-    result = segment_with(again=again)
+    try:
+        if watch is not None:
+            watch_folder(input_path, watch, lambda scans: say(segment_with(inputs=scans), output), output=output)
+            return
+        result = segment_with(again=again)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; call again to go on")
+        raise typer.Exit(130) from None  # as shells have it: 128 and the number of the signal
     say(result, output)
     write_result(result, json_file)
     if result["failed"]:
@@ -117,28 +146,29 @@ def say(result: Mapping[str, Any], output: Path) -> None:
     """Print what `run_segmentation` returned."""
     console = Console()
     for change in result["changes"]:
-        console.print(
-            f"[yellow]removed[/] {change['case']}: a piece of {change['organ']}, {change['voxels']} voxels",
-            highlight=False,
-        )
+        what = f"a piece of {escape(change['organ'])}, {change['voxels']} voxels"
+        console.print(f"[yellow]removed[/] {escape(change['case'])}: {what}", highlight=False)
     for change in result["log_priors"]:
-        what = f"{change['organ']} gained {change['gained']} and lost {change['lost']} voxels"
-        console.print(f"[yellow]{change['prior']} prior[/] {change['case']}: {what}", highlight=False)
+        what = f"{escape(change['organ'])} gained {change['gained']} and lost {change['lost']} voxels"
+        console.print(f"[yellow]{change['prior']} prior[/] {escape(change['case'])}: {what}", highlight=False)
     for refinement in result["refinements"]:
         for organ in refinement["organs"]:
             change = f"{organ['before_ml']:.3g} to {organ['after_ml']:.3g} mL"
             expected = "" if organ["expected_ml"] is None else f", expected {organ['expected_ml']:.3g} mL"
-            case = f"{refinement['case']}: {organ['organ']} {change}{expected}; {organ['note']}"
+            case = f"{escape(refinement['case'])}: {escape(organ['organ'])} {change}{expected}; {escape(organ['note'])}"
             console.print(f"[cyan]refined in {refinement['steps']} steps[/] {case}", highlight=False)
     for remark in result["remarks"]:
-        console.print(f"[yellow]surprise[/] {remark['case']}: {remark['text']}", highlight=False)
+        console.print(f"[yellow]surprise[/] {escape(remark['case'])}: {escape(remark['text'])}", highlight=False)
     for quality in result["quality"][:WORST] if len(result["quality"]) > 1 else []:
         organs = ", ".join(f"{organ} {dice:.2f}" for organ, dice in quality["predicted_dice"].items())
-        console.print(f"[cyan]look here first[/] {quality['case']}: predicted Dice {organs}", highlight=False)
+        console.print(f"[cyan]look here first[/] {escape(quality['case'])}: predicted Dice {organs}", highlight=False)
     for scan, error in result["failed"].items():
         console.print(f"[red]failed[/] {escape(scan)}: {escape(error)}", highlight=False, soft_wrap=True)
     kept = f", {result['resumed']} of them from before" if result["resumed"] else ""
-    console.print(f"{len(result['masks'])} masks in {output}{kept}, {result['case_s']:.2f} s a case")
+    masks = f"{len(result['masks'])} masks in {escape(str(output))}"
+    console.print(f"{masks}{kept}, {result['case_s']:.2f} s a case", soft_wrap=True)
+    if result["not_done_yet"]:
+        console.print(f"{result['not_done_yet']} scans of other shards are not in summary.csv yet")
 
 
 def run_segmentation(
@@ -155,6 +185,9 @@ def run_segmentation(
     boxed: bool | None = None,
     uncertainty: bool = False,
     again: bool = False,
+    shard: BatchShard | None = None,
+    engine: Engine = Engine.LOCAL,
+    workers: int | None = None,
     device: str = "auto",
     seed: int = 0,
     config: Mapping[str, Any] | None = None,
@@ -163,15 +196,17 @@ def run_segmentation(
     """Segment scans with a bundle; `inputs` names the scans instead of what lies at `input_path`.
 
     Masks that this bundle made with these options before are kept, unless `again`. `config` replaces further values of
-    the inference workflow's config, by id. `on_case` is told of each scan when it is done or has failed.
+    the inference workflow's config, by id. `on_case` is told of each scan when it is done or has failed. With a
+    `shard`, only its part of the scans is done. `engine` and `workers` say where: see `segment_on_ray`.
 
     Returns:
         `masks`, and what is known of them; `failed`, the error of each scan that has no mask; `resumed`, how many masks
-        were there already; `cases`, the record of each scan.
+        were there already; `not_done_yet`, how many scans of other shards are not; `cases`, the record of each scan.
     """
     card = read_card(bundle)
-    inputs = list_inputs(input_path) if inputs is None else inputs
-    check_names(inputs)
+    all_inputs = list_inputs(input_path, output) if inputs is None else inputs
+    check_names(all_inputs)
+    inputs = all_inputs if shard is None else shard.of(all_inputs)
     options = {"tta": tta, "transductive": transductive, "save_uncertainty": uncertainty}
     if logit_priors:
         known = read_priors(bundle).priors
@@ -191,17 +226,22 @@ def run_segmentation(
         **(config or {}),
     }
     mark = fingerprint(bundle, {**values, "dataset_dir": "", "output_dir": "", "seed": seed})
-    journal = BatchJournal(output, mark)
+    prepare_output(output, inputs)
+    journal = BatchJournal(output, mark, **({} if shard is None else {"name": shard.journal_name}))
     kept = {} if again else journal.done(inputs)
     waiting = [scan for scan in inputs if scan not in kept]
     started = time.perf_counter()
     records = dict(kept)
     if waiting:
         _forget_remarks(output, waiting)
-        segmenter = CaseSegmenter(bundle, {**values, "datalist": [], "device": start(device, seed)})
-        for scan, record in zip(waiting, segment_batch(segmenter, waiting, mark), strict=True):
+        if engine == Engine.RAY:
+            made = segment_on_ray(bundle, values, waiting, mark, output, workers=workers, device=device, seed=seed)
+        else:
+            segmenter = CaseSegmenter(bundle, {**values, "datalist": [], "device": start(device, seed)})
+            made = segment_batch(segmenter, waiting, mark)
+        for record in made:
             journal.add(record)
-            records[scan] = record
+            records[Path(record.scan)] = record
             on_case(record)
     elapsed = time.perf_counter() - started
     cases = [records[scan] for scan in inputs]
@@ -209,13 +249,14 @@ def run_segmentation(
     masks = [record.mask for _, record in done]
     names = {output_name(mask) for mask in masks}
     changes = [change for change in list_changes(output) or [] if change["case"] in names] if apply_priors else []
-    write_summary(output, cases)
+    listed = write_shared_summary(journal, all_inputs)
     write_batch_page(output, title=f"Masks by {card['name']}", bundle=bundle)
     return {
         "bundle": card["name"],
         "masks": masks,
         "failed": {record.scan: record.error for record in cases if record.error},
         "resumed": len(kept),
+        "not_done_yet": len(all_inputs) - listed,
         "cases": [asdict(record) for record in cases],
         "changes": changes,
         "log_priors": [one for one in list_log_priors(output) or [] if one["case"] in names] if logit_priors else [],
@@ -237,4 +278,5 @@ def _forget_remarks(output: Path, scans: Sequence[Path]) -> None:
     """Remove what was said of earlier masks of these scans; it does not hold of those that are made now."""
     for scan in scans:
         for file in (changes_file, quality_file, refinement_file, log_priors_file):
-            file(output, scan).unlink(missing_ok=True)
+            if os.path.lexists(file(output, scan)):  # which takes names that are too long, too
+                file(output, scan).unlink()

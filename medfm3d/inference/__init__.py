@@ -2,9 +2,11 @@
 
 from medfm3d.inference.air import SkipAir
 from medfm3d.inference.augmented_inferer import AugmentedInferer
-from medfm3d.inference.batch_engine import BatchStopped, segment_batch
+from medfm3d.inference.batch_engine import segment_batch
 from medfm3d.inference.batch_journal import BatchJournal, CaseRecord, fingerprint
-from medfm3d.inference.batch_summary import write_summary
+from medfm3d.inference.batch_shard import BatchShard
+from medfm3d.inference.batch_stopped import BatchStopped
+from medfm3d.inference.batch_summary import write_shared_summary, write_summary
 from medfm3d.inference.boxed_inferer import BoxedInferer
 from medfm3d.inference.bundle_reader import read_card, read_plan, read_priors
 from medfm3d.inference.bundle_writer import BundleError, check_output, staging_folder, write_bundle
@@ -15,9 +17,12 @@ from medfm3d.inference.hausdorff_handler import HausdorffDistanceMm
 from medfm3d.inference.inputs import check_names, list_inputs
 from medfm3d.inference.log_priors import AddLogPriorsd, list_log_priors, log_priors_file
 from medfm3d.inference.organ_location import LocateOrgansd, read_boxes, read_frame
+from medfm3d.inference.output_folder import prepare_output
 from medfm3d.inference.predicted_dice import DiceModel, PredictedDice, fit_dice_model
 from medfm3d.inference.probabilities import SaveProbabilitiesd
 from medfm3d.inference.prompted_inferer import LoadPromptedScand, PromptedInferer
+from medfm3d.inference.ray_cluster import WorkerShare, share_machines
+from medfm3d.inference.ray_engine import segment_on_ray
 from medfm3d.inference.reduce_to_input_grid import ReduceToInputGridd
 from medfm3d.inference.remarks import list_remarks
 from medfm3d.inference.streaming_inferer import StreamingInferer
@@ -31,6 +36,7 @@ __all__ = [
     "AssessQualityd",
     "AugmentedInferer",
     "BatchJournal",
+    "BatchShard",
     "BatchStopped",
     "BoxedInferer",
     "BundleError",
@@ -49,6 +55,7 @@ __all__ = [
     "SkipAir",
     "StreamingInferer",
     "TransductiveInferer",
+    "WorkerShare",
     "bundle_template",
     "changes_file",
     "check_names",
@@ -63,6 +70,7 @@ __all__ = [
     "list_remarks",
     "log_priors_file",
     "organ_features",
+    "prepare_output",
     "quality_file",
     "read_boxes",
     "read_card",
@@ -73,8 +81,11 @@ __all__ = [
     "require_values",
     "run_workflow",
     "segment_batch",
+    "segment_on_ray",
+    "share_machines",
     "staging_folder",
     "watch_folder",
     "write_bundle",
+    "write_shared_summary",
     "write_summary",
 ]

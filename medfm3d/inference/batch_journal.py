@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from medfm3d import __version__
+from medfm3d.inference.batch_stopped import BatchStopped
 
 JOURNAL = "segmentation_journal.jsonl"
+_ALL_JOURNALS = "segmentation_journal*.jsonl"
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class CaseRecord:
         remarks: what surprises the bundle's priors, as `list_remarks` gives it.
         seconds: what reading, inference and writing took, by name.
         error: why there is no mask.
+        finished: when that was so, in seconds since 1970.
     """
 
     scan: str
@@ -35,58 +38,71 @@ class CaseRecord:
     remarks: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     error: str | None = None
+    finished: float = 0.0
 
 
 class BatchJournal:
     """A file in the folder of masks with a line for each scan that is done or has failed.
 
     A line is written after the mask, which itself appears whole or not at all. So a scan without a line is done again,
-    and a last line that was cut off counts as none.
+    and a last line that was cut off counts as none. Each shard of a batch writes a journal of its own, and all are read
+    together: what another has done need not be done again.
 
     Args:
         output: folder of masks.
         fingerprint: of the bundle and options at hand, see `fingerprint`.
+        name: of the file that is written to.
     """
 
-    def __init__(self, output: str | Path, fingerprint: str) -> None:
-        self.file = Path(output) / JOURNAL
+    def __init__(self, output: str | Path, fingerprint: str, name: str = JOURNAL) -> None:
+        self.file = Path(output) / name
         self.fingerprint = fingerprint
 
     def records(self) -> list[CaseRecord]:
-        """Return the last record of each scan, in the order of their lines."""
+        """Return the last record of each scan, in the order in which they were finished."""
+        found: list[CaseRecord] = []
+        for file in sorted(file for file in self.file.parent.glob(_ALL_JOURNALS) if file.is_file()):
+            for line in file.read_text(encoding="utf-8", errors="replace").split("\n"):
+                try:
+                    found.append(CaseRecord(**json.loads(line)))
+                except (json.JSONDecodeError, TypeError):
+                    continue  # cut off, or of another version: that scan is done again
         last: dict[str, CaseRecord] = {}
-        for line in self.file.read_text(encoding="utf-8").splitlines() if self.file.is_file() else ():
-            try:
-                record = CaseRecord(**json.loads(line))
-            except (json.JSONDecodeError, TypeError):
-                continue  # cut off, or of another version: that scan is done again
+        for record in sorted(found, key=lambda record: record.finished):
             last.pop(record.scan, None)
             last[record.scan] = record
         return list(last.values())
+
+    def of_this_batch(self, scans: Iterable[Path]) -> dict[Path, CaseRecord]:
+        """Return the last records of scans that bundle and options at hand have done or failed with."""
+        known = {record.scan: record for record in self.records()}
+        return {
+            scan: record
+            for scan in scans
+            if (record := known.get(str(scan))) and record.fingerprint == self.fingerprint
+        }
 
     def done(self, scans: Iterable[Path]) -> dict[Path, CaseRecord]:
         """Return the records of those scans whose masks need not be made again.
 
         That is so if bundle, options and scan are what they were and the mask is there.
         """
-        known = {record.scan: record for record in self.records()}
         return {
             scan: record
-            for scan in scans
-            if (record := known.get(str(scan)))
-            and record.mask is not None
-            and record.fingerprint == self.fingerprint
-            and Path(record.mask).is_file()
-            and record.stamp == scan_stamp(scan)
+            for scan, record in self.of_this_batch(scans).items()
+            if record.mask is not None and Path(record.mask).is_file() and record.stamp == scan_stamp(scan)
         }
 
     def add(self, record: CaseRecord) -> None:
-        """Append a record, in one write."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with self.file.open("ab") as file:
-            if file.tell() and not _ends_a_line(self.file):
-                file.write(b"\n")  # what an earlier process left unfinished
-            file.write((json.dumps(asdict(record)) + "\n").encode())
+        """Append a record, in one write; raises BatchStopped if that fails."""
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with self.file.open("ab") as file:
+                if file.tell() and not _ends_a_line(self.file):
+                    file.write(b"\n")  # what an earlier process left unfinished
+                file.write((json.dumps(asdict(record)) + "\n").encode())
+        except OSError as error:
+            raise BatchStopped(f"{self.file}: cannot be written to ({error}); make room, then go on") from error
 
 
 def fingerprint(bundle: str | Path, options: Mapping[str, Any]) -> str:

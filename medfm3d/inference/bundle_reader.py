@@ -25,10 +25,11 @@ def read_card(bundle: str | Path) -> dict[str, Any]:
         )
     try:
         card = json.loads((bundle / CARD_FILE).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise BundleError(f"{bundle / CARD_FILE}: is not valid JSON ({error}); adapt again") from error
-    if card.get("format") != "medfm3d-segmenter-1":
-        raise BundleError(f"{bundle / CARD_FILE}: has an unknown format {card.get('format')!r}; update medfm3d")
+    form = card.get("format") if isinstance(card, dict) else type(card).__name__
+    if form != "medfm3d-segmenter-1":
+        raise BundleError(f"{bundle / CARD_FILE}: has an unknown format {form!r}; update medfm3d")
     return card
 
 
@@ -41,9 +42,12 @@ def read_priors(bundle: str | Path) -> PriorSet:
     """Return the organ priors of a bundle.
 
     Raises:
-        BundleError: if the bundle has none.
+        BundleError: if the bundle has none, or they are damaged.
     """
     path = Path(bundle) / PRIORS_FILE
     if not path.is_file():
         raise BundleError(f"{path}: no such file; the bundle was made without priors, adapt again")
-    return PriorSet.load(path)
+    try:
+        return PriorSet.load(path)
+    except ValueError as error:
+        raise BundleError(str(error)) from error

@@ -15,8 +15,10 @@ from medfm3d.inference.bundle_writer import BundleError
 from medfm3d.inference.remarks import case_remarks
 from medfm3d.inference.workflow import open_workflow
 from medfm3d.volumes import SaveVolumed, Volume
+from medfm3d.volumes.errors import causes
 
 WEIGHTS = "models/model.pt"
+_PARTS = ("compute_device", "plan", "preprocessing", "inferer", "postprocessing", "network")
 
 
 class CaseSegmenter:
@@ -38,19 +40,37 @@ class CaseSegmenter:
         weights = self.bundle / WEIGHTS
         if not weights.is_file():
             raise BundleError(f"{weights}: no such file; {bundle} is not an adapted bundle")
-        workflow = open_workflow(self.bundle, "inference", values)
-        self.device: torch.device = workflow.parser.get_parsed_content("compute_device")
-        self.plan: AdaptationPlan = workflow.parser.get_parsed_content("plan")
-        self.preprocessing = workflow.parser.get_parsed_content("preprocessing")
-        self.inferer = workflow.parser.get_parsed_content("inferer")
-        self.postprocessing = workflow.parser.get_parsed_content("postprocessing")
-        self.network = workflow.parser.get_parsed_content("network").eval()
+        parts = self._parts(values)
+        self.device: torch.device = parts["compute_device"]
+        self.plan: AdaptationPlan = parts["plan"]
+        self.preprocessing, self.postprocessing = parts["preprocessing"], parts["postprocessing"]
+        self.inferer = parts["inferer"]
+        self.network = parts["network"].eval()
         self.priors = read_priors(self.bundle)
         (self.saver,) = (part for part in self.postprocessing.transforms if isinstance(part, SaveVolumed))
+        self._load_weights(weights)
+
+    def _parts(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the inference workflow's config composes."""
+        workflow = open_workflow(self.bundle, "inference", values)
+        config = self.bundle / "configs" / "inference.json"
+        if absent := [name for name in _PARTS if name not in workflow.parser]:
+            raise BundleError(f"{config}: lacks {', '.join(absent)}; adapt again")
         try:
-            self.network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+            return {name: workflow.parser.get_parsed_content(name) for name in _PARTS}
+        except Exception as error:  # a config is code, which may raise anything
+            reason = causes(error)[-1]
+            raise BundleError(f"{config}: cannot be set up ({reason}); correct the file, or adapt again") from error
+
+    def _load_weights(self, file: Path) -> None:
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+            self.network.load_state_dict(state)
         except Exception as error:
-            raise BundleError(f"{weights}: holds no weights of this bundle's network ({error}); adapt again") from error
+            reason = " ".join(str(error).split())[:300]
+            raise BundleError(f"{file}: holds no weights of this bundle's network ({reason}); adapt again") from error
+        if not all(value.isfinite().all() for value in state.values() if isinstance(value, torch.Tensor)):
+            raise BundleError(f"{file}: holds weights that are NaN or infinite; adapt again")
 
     def read(self, scan: str | Path) -> dict[str, Any]:
         """Return a scan, read and preprocessed, as a batch of one; raises VolumeError for an unusable file."""

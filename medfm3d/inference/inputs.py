@@ -1,6 +1,7 @@
 """Which scans a path stands for."""
 
 import json
+import os
 from collections.abc import Sequence
 from glob import has_magic
 from pathlib import Path
@@ -9,7 +10,7 @@ from medfm3d.volumes import VolumeError, find_volumes, output_name
 from medfm3d.volumes.paths import is_dicom_folder, volume_suffix
 
 
-def list_inputs(path: str | Path) -> list[Path]:
+def list_inputs(path: str | Path, output: str | Path | None = None) -> list[Path]:
     """Return the scans that a path stands for, sorted, or in a manifest's order.
 
     A file stands for itself; a pattern such as `scans/*_CT.nii.gz` (with `**` for folders at any depth) for the volumes
@@ -17,10 +18,27 @@ def list_inputs(path: str | Path) -> list[Path]:
     are any. A folder in that layout stands for its images likewise, and one that is a DICOM series for that series. Any
     other folder stands for its volumes or, where it has none, for all that lie deeper, as in a tree of DICOM series.
 
+    Args:
+        path: file, folder, pattern or manifest.
+        output: folder of masks; what lies in it is no scan, should it be a folder within the path.
+
     Raises:
         VolumeError: if the path does not exist or holds no volume.
     """
     path = Path(path)
+    found = _found(path)
+    masks = None if output is None else Path(os.path.realpath(output))
+    if masks is None or masks in _self_and_parents(path):
+        return found
+    return _some([scan for scan in found if masks not in _self_and_parents(scan.parent)], path)
+
+
+def _self_and_parents(path: Path) -> list[Path]:
+    resolved = Path(os.path.realpath(path))
+    return [resolved, *resolved.parents]
+
+
+def _found(path: Path) -> list[Path]:
     if has_magic(str(path)) and not path.exists():
         fitting = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
         return _some([one for one in fitting if volume_suffix(one) or (one.is_dir() and is_dicom_folder(one))], path)
@@ -34,7 +52,7 @@ def list_inputs(path: str | Path) -> list[Path]:
         found = find_volumes(path / images) if (path / images).is_dir() else []
         if found:
             return found
-    deeper = (folder for folder in sorted(path.rglob("*")) if folder.is_dir() and not folder.name.startswith("."))
+    deeper = (folder for folder in sorted(path.rglob("*")) if folder.is_dir() and not _is_hidden(folder, path))
     return _some(find_volumes(path) or [found for folder in deeper for found in _own_volumes(folder)], path)
 
 
@@ -50,7 +68,11 @@ def _listed_images(manifest: Path) -> list[Path]:
 
 def _own_volumes(folder: Path) -> list[Path]:
     """Return the volume files in a folder, or the folder itself if it is a DICOM series; not what lies deeper."""
-    return [found for found in find_volumes(folder) if found == folder or found.is_file()]
+    return [found for found in find_volumes(folder) if found == folder or not found.is_dir()]
+
+
+def _is_hidden(folder: Path, path: Path) -> bool:
+    return any(part.startswith(".") for part in folder.relative_to(path).parts)
 
 
 def _some(found: list[Path], path: Path) -> list[Path]:

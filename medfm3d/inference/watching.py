@@ -14,6 +14,7 @@ def watch_folder(
     every_s: float,
     segment: Callable[[list[Path]], object],
     stop: Callable[[], bool] = lambda: False,
+    output: str | Path | None = None,
 ) -> None:
     """Look for scans again and again, and segment all that are there whenever one is new or has changed.
 
@@ -24,6 +25,7 @@ def watch_folder(
         every_s: seconds between two looks.
         segment: gets all scans that have settled, those of earlier calls among them.
         stop: asked after each look; by default it goes on until interrupted.
+        output: folder of masks, as of `list_inputs`.
 
     Raises:
         VolumeError: if the path does not exist.
@@ -33,7 +35,7 @@ def watch_folder(
     before: dict[Path, str] = {}
     segmented: dict[Path, str] = {}
     while True:
-        now = {scan: scan_stamp(scan) for scan in _scans(path)}
+        now = {scan: scan_stamp(scan) for scan in _scans(path, output)}
         settled = {scan: stamp for scan, stamp in now.items() if before.get(scan) == stamp}
         if any(segmented.get(scan) != stamp for scan, stamp in settled.items()):
             segment(list(settled))
@@ -44,8 +46,8 @@ def watch_folder(
         time.sleep(every_s)
 
 
-def _scans(path: str | Path) -> list[Path]:
+def _scans(path: str | Path, output: str | Path | None) -> list[Path]:
     try:
-        return list_inputs(path)
+        return list_inputs(path, output)
     except VolumeError:
         return []  # none yet

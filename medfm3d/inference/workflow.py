@@ -29,6 +29,7 @@ def bundle_template(name: str) -> Path:
 def require_values(bundle: str | Path, workflow: str, names: Sequence[str]) -> None:
     """Raise BundleError unless a workflow's config has these values: an override of another would change nothing."""
     config = Path(bundle) / "configs" / f"{workflow}.json"
+    _check_json(config)
     known = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
     absent = [name for name in names if name not in known]
     if absent:
@@ -57,7 +58,7 @@ def open_workflow(bundle: str | Path, workflow: str | Sequence[str], overrides: 
         overrides: config values to replace, by id.
 
     Raises:
-        BundleError: if the bundle has no such workflow.
+        BundleError: if the bundle has no such workflow, or its config is no JSON.
     """
     bundle = Path(bundle)
     names = [workflow] if isinstance(workflow, str) else list(workflow)
@@ -65,6 +66,8 @@ def open_workflow(bundle: str | Path, workflow: str | Sequence[str], overrides: 
     for config in configs:
         if not config.is_file():
             raise BundleError(f"{config}: no such file; {bundle} is not a MONAI bundle with such a workflow")
+    for file in (*configs, bundle / "configs" / "metadata.json"):
+        _check_json(file)
     opened = ConfigWorkflow(
         config_file=[str(config) for config in configs],
         meta_file=str(bundle / "configs" / "metadata.json"),
@@ -75,3 +78,11 @@ def open_workflow(bundle: str | Path, workflow: str | Sequence[str], overrides: 
     )
     opened.initialize()
     return opened
+
+
+def _check_json(file: Path) -> None:
+    """Say of a broken file which one it is; MONAI names none. One that is absent is MONAI's to say."""
+    try:
+        json.loads(file.read_text(encoding="utf-8") if file.is_file() else "{}")
+    except ValueError as error:
+        raise BundleError(f"{file}: is not valid JSON ({error}); correct the file, or adapt again") from error

@@ -8,6 +8,7 @@ import SimpleITK as sitk
 
 from medfm3d.volumes.errors import VolumeError
 from medfm3d.volumes.itk_files import from_itk
+from medfm3d.volumes.paths import is_dicom_file
 from medfm3d.volumes.volume import Volume
 
 # DICOM PS3.3, C.7.6.2, image plane module: tag, name, how many numbers
@@ -25,6 +26,7 @@ class _Slice:
     position_mm: np.ndarray
     directions: np.ndarray  # 2 x 3, LPS
     pixel_mm: np.ndarray
+    pixels: tuple[int, ...]
 
 
 def read_dicom_series(folder: Path, series_uid: str | None = None) -> Volume:
@@ -65,7 +67,16 @@ def _series_files(folder: Path, series_uid: str | None) -> tuple[str, ...]:
     chosen = series_uid or found[0]
     if chosen not in found:
         raise VolumeError(f"{folder}: has no series {chosen}; it holds {', '.join(found)}")
-    return sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), chosen)
+    files = {uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid) for uid in found}
+    _check_none_is_passed_over(folder, {Path(file).name for listed in files.values() for file in listed})
+    return files[chosen]
+
+
+def _check_none_is_passed_over(folder: Path, listed: set[str]) -> None:
+    """Check that no damaged slice is missing unnoticed at the end of the stack: GDCM lists only what it can read."""
+    for file in sorted(folder.iterdir()):
+        if file.name not in listed and is_dicom_file(file):
+            raise VolumeError(f"{file}: is no readable DICOM file; copy or export it again, or take it out")
 
 
 def _describe(folder: Path, uid: str) -> str:
@@ -98,7 +109,7 @@ def _read_place(file: str) -> _Slice:
     pixel_mm = _numbers(file, reader, *_PIXEL_SPACING)
     if not (pixel_mm > 0).all():
         raise VolumeError(f"{file}: pixel spacing is {pixel_mm.tolist()} mm; export the original scan series again")
-    return _Slice(file, _numbers(file, reader, *_POSITION), directions, pixel_mm)
+    return _Slice(file, _numbers(file, reader, *_POSITION), directions, pixel_mm, reader.GetSize()[:2])
 
 
 def _numbers(file: str, reader: sitk.ImageFileReader, tag: str, name: str, count: int) -> np.ndarray:
@@ -130,6 +141,9 @@ def _check_stack(folder: Path, slices: list[_Slice]) -> None:
     other = [piece.file for piece in slices if np.abs(piece.pixel_mm / slices[0].pixel_mm - 1).max() > 1e-3]
     if other:
         raise VolumeError(f"{folder}: slices have pixels of different sizes ({other[0]}); keep those of one scan")
+    other = [piece.file for piece in slices if piece.pixels != slices[0].pixels]
+    if other:
+        raise VolumeError(f"{folder}: slices have different numbers of pixels ({other[0]}); keep those of one scan")
     slices = _sorted_along_normal(slices)
     normal = np.cross(*first)
     places = np.array([piece.position_mm for piece in slices])

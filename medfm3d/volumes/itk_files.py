@@ -1,11 +1,13 @@
 """NRRD and MetaImage, by SimpleITK, and the way between ITK's geometry and ours."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from medfm3d.volumes.errors import VolumeError
+from medfm3d.volumes.stored_size import check_stored_size
 from medfm3d.volumes.volume import Volume
 
 # The spaces that say where left and right are (NRRD format, section 5.6); ITK brings them to LPS.
@@ -75,22 +77,39 @@ def _check_header(path: Path, reader: sitk.ImageFileReader) -> None:
             f"{path}: its header names {space}, so left and right are unknown; export it with the field "
             "'space: left-posterior-superior'"
         )
-    if path.suffix.lower() in (".mha", ".mhd"):
-        _check_meta_image_spacing(path)
-
-
-def _check_meta_image_spacing(path: Path) -> None:
-    # ITK takes the absolute value of a negative spacing and replaces a zero, so the text itself is read.
     with path.open("rb") as file:
-        head = file.read(8192).split(b"ElementDataFile")[0].decode("latin-1")
+        head = file.read(8192).decode("latin-1")
+    if path.suffix.lower() in (".mha", ".mhd"):
+        _check_meta_image_spacing(path, head.split("ElementDataFile")[0])
+    voxels = _voxel_file(path, head)
+    if voxels is not None:
+        voxel_bytes = sitk.Image([1, 1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
+        packed = re.search(r"^(CompressedData *= *True|encoding: *(?!raw))", head, re.IGNORECASE | re.MULTILINE)
+        check_stored_size(path, reader.GetSize(), voxel_bytes, voxels.stat().st_size, packed is not None)
+
+
+def _voxel_file(path: Path, head: str) -> Path | None:
+    """Return the file that holds the voxels, or None where they lie in several or in one that is not there."""
+    if path.suffix.lower() in (".nrrd", ".mha"):
+        return path
+    named = re.search(r"^(?:ElementDataFile *=|data ?file:) *(.+?) *\r?$", head, re.IGNORECASE | re.MULTILINE)
+    voxels = path.parent / named[1] if named else path
+    return voxels if voxels.is_file() else None
+
+
+def _check_meta_image_spacing(path: Path, head: str) -> None:
+    # ITK takes the absolute value of a negative spacing and replaces a zero, so the text itself is read.
     if "ElementSpacing" not in head and "ElementSize" not in head:
         raise VolumeError(f"{path}: its header gives no voxel size; write it there, as ElementSpacing in mm")
     for line in head.splitlines():
         name, _, value = line.partition("=")
         if name.strip() in ("ElementSpacing", "ElementSize"):
-            sizes = [float(number) for number in value.split()]
-            if name.strip() == "ElementSpacing" and not all(size > 0 for size in sizes):
-                raise VolumeError(f"{path}: spacing is {sizes}; write the true voxel size into its header")
+            try:
+                sizes = [float(number) for number in value.split()]
+            except ValueError:
+                sizes = []
+            if not sizes or (name.strip() == "ElementSpacing" and not all(size > 0 for size in sizes)):
+                raise VolumeError(f"{path}: spacing is {value.strip()!r}; write the true voxel size into its header")
 
 
 def _reason(error: RuntimeError) -> str:

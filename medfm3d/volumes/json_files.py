@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from medfm3d.volumes.whole_file import whole_file
+
 
 def write_json(content: Any, path: str | Path, *, default: Callable[[Any], Any] | None = None) -> Path:
     """Write a value as indented JSON; folders are made where needed, and an existing file is replaced at once.
@@ -14,8 +16,6 @@ def write_json(content: Any, path: str | Path, *, default: Callable[[Any], Any] 
         path: the file.
         default: turns what JSON does not know into what it does, as in `json.dumps`.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2, default=default) + "\n", encoding="utf-8")
-    return partial.replace(path)
+    with whole_file(path) as whole:
+        whole.write_text(json.dumps(content, indent=2, default=default) + "\n", encoding="utf-8")
+    return Path(path)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 VOLUME_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
 
 
@@ -24,22 +25,38 @@ def output_name(path: str | Path) -> str:
 def find_volumes(folder: str | Path) -> list[Path]:
     """Return the volume files and DICOM series folders in a folder, sorted by name.
 
-    Hidden files are passed over. A folder without volume files that holds the slices of a series stands for it.
+    Hidden files are passed over. A folder without volume files that holds the slices of a series stands for it. A link
+    to a file that is not there counts as a file, so that reading it says so.
     """
     folder = Path(folder)
     visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    files = [path for path in visible if path.is_file() and volume_suffix(path)]
+    files = [path for path in visible if volume_suffix(path) and (path.is_file() or _is_dangling(path))]
     if not files and is_dicom_folder(folder):
         return [folder]
     return sorted(files + [path for path in visible if path.is_dir() and is_dicom_folder(path)])
 
 
 def is_dicom_folder(folder: str | Path) -> bool:
-    """Return whether a folder holds DICOM slices directly, by the "DICM" after the preamble (DICOM PS3.10, 7.1)."""
-    for path in Path(folder).iterdir():
-        # A DICOMDIR is the table of contents of a medium (PS3.10, 8.6), and no slice.
-        if path.is_file() and path.name[0] != "." and path.name.upper() != "DICOMDIR" and not volume_suffix(path):
-            with path.open("rb") as file:
-                if file.read(132)[128:] == b"DICM":
-                    return True
-    return False
+    """Return whether a folder holds DICOM slices directly, as `is_dicom_file` tells them."""
+    return any(is_dicom_file(path) for path in Path(folder).iterdir())
+
+
+def is_dicom_file(path: Path) -> bool:
+    """Return whether a file is a DICOM slice, by the "DICM" after the preamble (DICOM PS3.10, 7.1) or by its name.
+
+    One that cannot be opened counts as a slice, so that reading it says what is wrong.
+    """
+    # A DICOMDIR is the table of contents of a medium (PS3.10, 8.6), and no slice.
+    if path.name.startswith(".") or path.name.upper() == "DICOMDIR" or volume_suffix(path) or not path.is_file():
+        return False
+    if path.suffix.lower() in DICOM_SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return True
+
+
+def _is_dangling(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()

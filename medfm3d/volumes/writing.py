@@ -1,6 +1,5 @@
 """From a volume to a file, all of it or nothing."""
 
-import tempfile
 from pathlib import Path
 
 from medfm3d.volumes.errors import VolumeError
@@ -8,6 +7,7 @@ from medfm3d.volumes.itk_files import write_itk
 from medfm3d.volumes.nifti import write_nifti
 from medfm3d.volumes.paths import NIFTI_SUFFIXES, VOLUME_SUFFIXES, volume_suffix
 from medfm3d.volumes.volume import Volume
+from medfm3d.volumes.whole_file import whole_file
 
 
 def write_volume(volume: Volume, path: str | Path) -> Path:
@@ -22,11 +22,6 @@ def write_volume(volume: Volume, path: str | Path) -> Path:
     suffix = volume_suffix(path)
     if suffix is None:
         raise VolumeError(f"{path}: cannot be written by that name; supported are {', '.join(VOLUME_SUFFIXES)}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as temporary:
-        whole = Path(temporary) / path.name
+    with whole_file(path) as whole:
         (write_nifti if suffix in NIFTI_SUFFIXES else write_itk)(volume, whole)
-        # MHD and NHDR keep the voxels in a second file; it must be there before the header that names it.
-        for part in sorted(whole.parent.iterdir(), key=lambda part: part == whole):
-            part.replace(path.parent / part.name)
     return path

@@ -1,0 +1,31 @@
+"""Files that appear whole or not at all."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LEFTOVERS = ".writing-*"  # folders of writers that were killed
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Give a place to write a file to, in a hidden folder beside its own; at the end it takes the place of the path.
+
+    Other files that were written there move along, before it. If writing fails nothing of it stays. Folders are made
+    where needed. Several processes may write the same file: the last one's stays.
+
+    Args:
+        path: the file.
+
+    Raises:
+        OSError: if the folder cannot be written to.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as temporary:
+        whole = Path(temporary) / path.name
+        yield whole
+        # MHD and NHDR keep the voxels in a second file; it must be there before the header that names it.
+        for part in sorted(whole.parent.iterdir(), key=lambda part: part == whole):
+            part.replace(path.parent / part.name)
