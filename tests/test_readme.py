@@ -115,7 +115,14 @@ def run_server(line: str, folder: Path, environment: dict[str, str]) -> tuple[in
     """Start a command that goes on until Ctrl-C, look at the page whose address it prints, and press Ctrl-C."""
     arguments = shlex.split(line)
     process = subprocess.Popen(
-        arguments, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        arguments,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # A shell lets what it starts in the background ignore Ctrl-C, tests among them, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         said = ""
