@@ -33,9 +33,9 @@ FASTER = {
 SERVERS = {"medfm3d view": "--no-browser --port 0"}  # commands that go on until Ctrl-C
 FASTER |= SERVERS
 # Made sure of by other tests: installing by `test_the_package_brings_its_bundles` and the set-up of every test run,
-# MONAI Label by tests/bundles/test_monai_label.py, which takes its commands from the README; other people's weights, of
-# which there is no file here, by tests/cli/test_cli_weights.py and tests/encoders/test_nnunet_export.py.
-ELSEWHERE = ("pip install", "monailabel", "mkdir apps", "cp -r liver_spleen apps", "medfm3d weights")
+# MONAI Label by tests/bundles/test_serve.py and test_monai_label.py; other people's weights, of which there is no file
+# here, by tests/cli/test_cli_weights.py and tests/encoders/test_nnunet_export.py.
+ELSEWHERE = ("pip install", "medfm3d serve", "medfm3d weights")
 
 
 def commands_of(readme: Path) -> list[str]:

@@ -63,10 +63,10 @@ def _share(older: Path, newer: Path) -> None:
     for name in _SHARED:
         old, new = older / name, newer / name
         if old.is_file() and new.is_file() and old.read_bytes() == new.read_bytes():
-            linked = old.with_name(f".{old.name}.linked")
+            linked = new.with_name(f".{new.name}.linked")
             linked.unlink(missing_ok=True)
             try:
-                linked.hardlink_to(new)
+                linked.hardlink_to(old)
             except OSError:
                 continue  # a disk without hard links: the copy stays
-            linked.replace(old)
+            linked.replace(new)

@@ -12,6 +12,7 @@ from monailabel.tasks.infer.bundle import BundleInferTask
 from monailabel.utils.others.generic import device_list
 
 from medfm3d.inference import BundleError
+from medfm3d.serving.segments import slicer_names
 from medfm3d.serving.served_bundle import ServedBundle
 from medfm3d.volumes import VolumeError
 from medfm3d.volumes.errors import causes
@@ -109,13 +110,3 @@ class AdaptedInferTask(InferTask):
                 self._task = _BundleTask(str(self.bundle.path), self.conf, self.notes)
                 self._mark = mark
             return self._task
-
-
-def slicer_names(organs: Mapping[str, int]) -> dict[str, int]:
-    """Return organs and ids such that Slicer gives each voxel its name.
-
-    Slicer takes the names in the order of their ids, and the first for label 1, the second for label 2 and so on, as
-    ImportLabelmapToSegmentationNode does. Ids that no organ has are given names that no segment has, which it skips.
-    """
-    names = {number: name for name, number in organs.items()}
-    return {names.get(number, f"(no organ {number})"): number for number in range(1, max(names) + 1)}

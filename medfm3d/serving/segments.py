@@ -55,6 +55,16 @@ def read_segments(
     return [Segment(name, number) for name, number in organs.items()], [label]
 
 
+def slicer_names(organs: Mapping[str, int]) -> dict[str, int]:
+    """Return organs and ids such that Slicer gives each voxel its name.
+
+    Slicer takes the names in the order of their ids, and the first for label 1, the second for label 2 and so on, as
+    ImportLabelmapToSegmentationNode does. Ids that no organ has are given names that no segment has, which it skips.
+    """
+    names = {number: name for name, number in organs.items()}
+    return {names.get(number, f"(no organ {number})"): number for number in range(1, max(names) + 1)}
+
+
 def _header(path: Path) -> dict[str, str]:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))

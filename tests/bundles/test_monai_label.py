@@ -1,4 +1,4 @@
-"""An adapted bundle in a real MONAI Label server, started as the README says."""
+"""An adapted bundle in MONAI Label's stock app, started as docs/slicer.md says."""
 
 import contextlib
 import os
@@ -43,7 +43,7 @@ def server(
     folder = tmp_path_factory.mktemp("label")
     shutil.copytree(adapted, folder / "liver_spleen")
     shutil.copytree(small_cohort / "imagesTr", folder / "scans")
-    text = (repository / "README.md").read_text(encoding="utf-8")
+    text = (repository / "docs" / "slicer.md").read_text(encoding="utf-8")
     (shim,) = re.findall(r"```python\n(import sys, pydicom.*?)```", text, flags=re.DOTALL)
     (folder / "shim").mkdir()
     (folder / "shim" / "sitecustomize.py").write_text(shim)
