@@ -5,25 +5,11 @@ from pathlib import Path
 
 import ablate_priors
 import pytest
-import torch
 
-from medfm3d.cli.adapt import run_adaptation
 from medfm3d.cli.segment import run_segmentation
-from medfm3d.cohorts import read_cohort
 from medfm3d.inference import BundleError, read_card, read_priors
 from medfm3d.priors import PRIORS
 from medfm3d.volumes import read_label
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory, small_cohort: Path) -> Path:
-    torch.set_num_threads(1)
-    output = tmp_path_factory.mktemp("ablation") / "cube and ball"
-    cohort = read_cohort(small_cohort)
-    config = {"training_priors": ["components", "volume"], "boxed": True}
-    names = ["case_0", "case_2"]
-    run_adaptation(cohort, cohort.organs, output, names=names, iterations=40, device="cpu", config=config)
-    return output
 
 
 def test_a_bundle_trained_in_boxes_with_priors_says_so_and_starts_out_boxed(bundle: Path) -> None:
