@@ -9,7 +9,7 @@ from torch import Tensor
 
 from medfm3d.inference.window_grid import Cell, CellIndex, Window, WindowGrid
 
-MAPPED_VALUES = 1 << 20  # smaller cells are left to the heap, which is faster
+MAPPED_VALUES = 1 << 14  # smaller tensors are left to the heap
 
 
 class CellAccumulator:
@@ -78,7 +78,7 @@ class CellAccumulator:
         if cell.index not in self._sums:
             sides = [span.stop - span.start for span in cell.region]
             sums = _zeros((channels, *sides), self.dtype, self.device)
-            self._sums[cell.index] = sums, torch.zeros(*sides, device=self.device)
+            self._sums[cell.index] = sums, _zeros(tuple(sides), torch.float32, self.device)
         return self._sums[cell.index]
 
 

@@ -323,6 +323,7 @@ def test_a_compiled_network_says_the_same(network) -> None:
     assert not any(traced)
     compiled = StreamingInferer(16, 2, reduction="logits", compile=True)
     assert torch.allclose(compiled(x, eager), expected, atol=1e-5)
+    assert any(traced)
     assert torch.allclose(compiled(2 * x, eager), StreamingInferer(16, 2, reduction="logits")(2 * x, eager), atol=1e-5)
 
 
