@@ -126,10 +126,11 @@ def _run(studies: Studies, bundles: Sequence[ServedBundle], app: Path, host: str
         "MONAI_LABEL_SESSION_PATH": str(app / "sessions"),
         "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps([f"*{suffix}" for suffix in SCAN_SUFFIXES]),
         "MONAI_ZOO_SOURCE": "local",
-        "MEDFM3D_SERVE_GREETING": greeting(studies, bundles, app, host, port),
     }
     install_shim()
     from monailabel import main as monai_label
+
+    os.environ["MEDFM3D_SERVE_GREETING"] = greeting(studies, bundles, app, host, port)
 
     template = Path(monai_label.__file__).with_name("logging.json")
     write_app_folder(app, bundles, template)
@@ -145,6 +146,8 @@ def _run(studies: Studies, bundles: Sequence[ServedBundle], app: Path, host: str
 
 def greeting(studies: Studies, bundles: Sequence[ServedBundle], app: Path, host: str, port: int) -> str:
     """Return what to enter in Slicer, in words."""
+    from medfm3d.serving.prompted_task import is_prompted
+
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     lines = [
         f"{len(studies.scans)} scans of {studies.folder} are served at {url}",
@@ -154,7 +157,9 @@ def greeting(studies: Studies, bundles: Sequence[ServedBundle], app: Path, host:
     ]
     for bundle in bundles:
         if not bundle.adapted:
-            lines.append(f"  Model               {bundle.name}")
+            prompted = is_prompted(bundle.path)
+            where, button = ("Smart Edit        ", "") if prompted else ("Auto Segmentation ", ", button Run")
+            lines.append(f"  {where}  model {bundle.name}{button}")
             continue
         organs = ", ".join(bundle.organs)
         where = "Auto Segmentation " if bundle.trained else "not trained yet   "
