@@ -81,7 +81,7 @@ class PromptedInferer(Inferer):
 
         Raises:
             ValueError: if the scans were not read so.
-            PromptError: see `PromptSession.segment`.
+            PromptError: see `PromptSession.answer`.
         """
         if not isinstance(inputs, MetaTensor) or PROMPTS_KEY not in inputs.meta:
             raise ValueError("the scan says nothing of prompts: read it by LoadPromptedScand")
@@ -90,7 +90,7 @@ class PromptedInferer(Inferer):
             request = json.loads(_of_one(inputs.meta[PROMPTS_KEY], number))
             with self._lock:  # one at a time: a session is no place for two
                 session = self._session(inputs, scan[0], number, network)
-                found = session.segment(read_request(request, session.volume))
+                found = session.answer(read_request(request, session.volume))
                 notes = list(session.notes)
             for note in notes:
                 warnings.warn(note, stacklevel=2)

@@ -58,19 +58,22 @@ def taught() -> PromptableSegmenter:
     """A tiny network that has seen pairs of equal balls for some seconds."""
     torch.manual_seed(0)
     network = PromptableSegmenter(["ball"], **SMALL)
-    optimizer = torch.optim.AdamW([w for w in network.parameters() if w.requires_grad], 4e-3)
-    for step in range(110):
+    optimizer = torch.optim.AdamW([w for w in network.parameters() if w.requires_grad], 1e-2)
+    for step in range(150):
         rng = np.random.default_rng(step)
         centres = (tuple(rng.integers(6, 11, 3)), tuple(rng.integers((21, 21, 8), (26, 26, 16))))
         image, masks = blobs(step, centres)
         x = torch.from_numpy((image - image.mean()) / image.std())[None, None]
         prompts = [SimulatedPrompt().with_click(first_click(mask, rng)) for mask in masks]
         both = SimulatedPrompt(foreground=[first_click(mask, rng).point for mask in masks])
-        removed = prompts[0].with_click(Click(first_click(masks[1], rng).point, False))
-        prompts += [both, removed, prompts[0]]
-        targets = [*masks, masks[0] | masks[1], masks[0], masks[0] | masks[1]]
+        removed = [
+            prompt.with_click(Click(first_click(mask, rng).point, False))
+            for prompt, mask in zip(prompts, masks[::-1], strict=True)
+        ]
+        prompts += [both, prompts[0], *removed]
+        targets = [*masks, masks[0] | masks[1], masks[0] | masks[1], *masks]
         outlined = torch.from_numpy(masks[0] | masks[1]).float()
-        before = [None, None, None, outlined, outlined]
+        before = [None, None, None, outlined, outlined, outlined]
         maps = torch.stack([p.maps(image.shape, b) for p, b in zip(prompts, before, strict=True)])
         target = torch.stack([torch.from_numpy(mask)[None].float() for mask in targets])
         loss = prompt_loss(network.decode(network.encode(x), maps), target)
@@ -169,6 +172,18 @@ def test_unusable_prompts_are_refused_by_name(
 ) -> None:
     with pytest.raises(PromptError, match=says):
         PromptSession(scan, taught).segment(prompt)
+
+
+def test_prompts_at_once_are_answered_as_the_first_and_then_the_rest(taught: PromptableSegmenter, scan: Volume) -> None:
+    session = PromptSession(scan, taught)
+    asked = Prompt(foreground=BLOBS, background=[[16, 16, 2]])
+    first = session.segment(Prompt(foreground=BLOBS[:1])).array
+    wanted = session.segment(Prompt(foreground=BLOBS, background=[[16, 16, 2]], mask=first))
+    np.testing.assert_array_equal(session.answer(asked).array, wanted.array)
+    assert asked.first().foreground.tolist() == [list(BLOBS[0])]
+    assert Prompt(foreground=BLOBS[:1]).first() is None and Prompt(organ="ball").first() is None
+    both = Prompt(foreground=BLOBS[:1], boxes=[[[1, 1, 1], [5, 5, 5]]], organ="ball").first()
+    assert len(both.boxes) == 1 and not len(both.foreground) and both.organ == "ball"
 
 
 @pytest.mark.parametrize("points", [[[1, 2]], [["a", 1, 2]], [[1, 2, float("nan")]], 7])

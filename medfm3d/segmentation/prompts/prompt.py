@@ -61,6 +61,22 @@ class Prompt:
         places = any(len(getattr(self, name)) for name in (*_POINTS, "boxes"))
         return places or (self.mask is not None and bool(self.mask.any()))
 
+    def first(self) -> "Prompt | None":
+        """Return what of it was pointed at first: boxes, else the first point, else strokes; None if that is all."""
+        if len(self.boxes):
+            begun, rest = Prompt(boxes=self.boxes, organ=self.organ, space=self.space), _POINTS
+        elif len(self.foreground):
+            begun, rest = Prompt(foreground=self.foreground[:1], organ=self.organ, space=self.space), _POINTS[1:]
+            if len(self.foreground) > 1:
+                return begun
+        elif len(self.foreground_scribble):
+            strokes = self.foreground_scribble
+            begun = Prompt(foreground_scribble=strokes, organ=self.organ, space=self.space)
+            rest = ("background", "background_scribble")
+        else:
+            return None
+        return begun if any(len(getattr(self, name)) for name in rest) else None
+
     def extended(self, other: "Prompt") -> "Prompt":
         """Return the prompts of both; mask and name are those of `other` where it has any."""
         if self.space != other.space:

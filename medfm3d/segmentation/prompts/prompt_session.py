@@ -26,7 +26,8 @@ class PromptSession:
     Only a region about the first prompt is looked at. Its features are computed once, so that later clicks take a
     fraction of a second. It is widened where a prompt lies outside, or the mask goes on beyond.
 
-    What the answer depends on: the prompts alone, in `segment`; in `mask` the mask before the last prompts too.
+    What the answer depends on: the prompts alone, in `segment` and `answer`; in `mask` the mask before the last prompts
+    too.
 
     Args:
         volume: the scan.
@@ -55,8 +56,9 @@ class PromptSession:
         self.image = IntensityNormalized("image", modality)({"image": whole})["image"]
         self.prompt = Prompt()
         self.notes: list[str] = []
-        self._history: list[tuple[Prompt, np.ndarray | None]] = []
-        self._before: np.ndarray | None = None
+        self._history: list[tuple[Prompt, np.ndarray | None, np.ndarray | None]] = []
+        self._before: np.ndarray | None = None  # the mask before the last prompts
+        self._current: np.ndarray | None = None  # the mask with them, once it was asked for
         self._features: OrderedDict[Region, ImageFeatures] = OrderedDict()
 
     def click(self, point: Sequence[float], foreground: bool = True, space: Space = "voxel") -> "PromptSession":
@@ -94,15 +96,18 @@ class PromptSession:
     def add(self, prompt: Prompt) -> "PromptSession":
         """Add prompts of any kind; returns the session."""
         checked = prompt.on(self.volume, self.volume)
-        self._history.append((self.prompt, self._before))
+        self._history.append((self.prompt, self._before, self._current))
         self.prompt = self.prompt.extended(checked)
         if prompt.mask is not None:
             self._before = None
+        elif self._current is not None:
+            self._before = self._current
+        self._current = None
         return self
 
     def fresh(self) -> "PromptSession":
         """Forget all prompts, for the next organ of the scan; features stay. Returns the session."""
-        self.prompt, self._before = Prompt(), None
+        self.prompt, self._before, self._current = Prompt(), None, None
         self._history.clear()
         return self
 
@@ -114,21 +119,35 @@ class PromptSession:
         """
         if not self._history:
             raise PromptError("there is no prompt to take back")
-        self.prompt, self._before = self._history.pop()
+        self.prompt, self._before, self._current = self._history.pop()
         return self
 
     def mask(self) -> Volume:
         """Return the organ's mask, uint8 of 0 and 1, on exactly the scan's grid.
 
-        The mask of the last call goes into this one, as the network has learnt it: it corrects rather than starts anew.
+        The mask before the last prompts goes into this one, as the network has learnt it: it corrects rather than
+        starts anew. Without new prompts the mask stays as it is.
 
         Raises:
             PromptError: if nothing was pointed at, or only an unknown name was given.
         """
-        before = self.prompt.mask if self._before is None else self._before
-        found = self.segment(replace(self.prompt, mask=before))
-        self._before = found.array > 0
-        return found
+        if self._current is None:
+            before = self.prompt.mask if self._before is None else self._before
+            self._current = self.segment(replace(self.prompt, mask=before)).array
+        return Volume(self._current.copy(), self.volume.affine, self.volume.source)
+
+    def answer(self, prompt: Prompt) -> Volume:
+        """Return the mask of prompts that come all at once, whatever was asked before; raises as `segment`.
+
+        The network has learnt to correct a mask, so what was pointed at first is answered first, and that mask then
+        corrected by all prompts. On 5 development cases of MSD Hippocampus mean Dice after 3 clicks is 0.634 so, 0.485
+        by `segment` alone, and 0.627 where each click corrected the mask of the one before.
+        """
+        first = prompt.first()
+        if prompt.mask is not None or first is None:
+            return self.segment(prompt)
+        start = self.segment(first).array > 0
+        return self.segment(replace(prompt, mask=start if start.any() else None))
 
     @torch.no_grad()
     def segment(self, prompt: Prompt) -> Volume:
