@@ -77,8 +77,7 @@ class Server:
 
     def train(self, model: str, steps: int) -> dict:
         self.client().train_start(model, {"device": "cpu", "steps": steps})
-        self.wait("training ends", lambda: not self.client().train_status(check_if_running=True))
-        self.wait("its end is noted", lambda: self.client().train_status()["status"] != "RUNNING")
+        self.wait("training ends", lambda: self.client().train_status()["status"] not in ("SUBMITTED", "RUNNING"))
         return self.client().train_status()
 
     def start_long_training(self) -> None:

@@ -31,7 +31,7 @@ def drawn(cohort: Cohort, *numbers: int) -> list[DrawnScan]:
 
 
 def weights(bundle: ServedBundle) -> dict[str, torch.Tensor]:
-    return torch.load(bundle.path / "models" / "model.pt", weights_only=True)["model"]
+    return torch.load(bundle.path / "models" / "model.pt", weights_only=True)
 
 
 @pytest.mark.slow
