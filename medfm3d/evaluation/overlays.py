@@ -11,8 +11,8 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from medfm3d.evaluation.palette import organ_colours
 from medfm3d.volumes import Volume, check_same_grid, detect_modality, reorient
+from medfm3d.volumes.palette import organ_colours
 
 CONTEXT_MM = 25.0  # shown around the organs
 HEIGHT_IN, DPI = 3.0, 110

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medfm3d.evaluation.evaluation import Evaluation
-from medfm3d.evaluation.palette import organ_colours
 from medfm3d.evaluation.predicted_quality import CaseQuality
 from medfm3d.evaluation.summary import METRICS
+from medfm3d.volumes.palette import organ_colours
 
 TEXT = "#010203"  # stands for the page's text colour until the SVG is written
 SPREAD = 0.3  # of the dots of a column, to either side

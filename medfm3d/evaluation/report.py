@@ -16,13 +16,13 @@ from medfm3d.evaluation.evaluation import Evaluation
 from medfm3d.evaluation.html_file import write_page
 from medfm3d.evaluation.overlays import overlay_png
 from medfm3d.evaluation.pairing import list_cases, list_predictions
-from medfm3d.evaluation.palette import organ_colours
 from medfm3d.evaluation.plots import plot_metrics, plot_predicted_dice, plot_predicted_volumes, plot_volumes
 from medfm3d.evaluation.predicted_quality import compare_prediction, rank_cases
 from medfm3d.evaluation.summary import METRICS
 from medfm3d.evaluation.viewer import ViewerCase, embed_cases
 from medfm3d.evaluation.viewer.page import page_environment, viewer_parts
 from medfm3d.volumes import VolumeError, read_label, read_volume
+from medfm3d.volumes.palette import organ_colours
 
 DIGITS = {"dice": 3, "hd95_mm": 2, "surface_dice": 3, "volume_error_ml": 2}
 VIEWER_MB = 16.0  # of scans and masks within a page: tens of cases, and still quick to open

@@ -9,13 +9,13 @@ from medfm3d.priors.laterality_prior import LateralityPrior
 from medfm3d.priors.location_prior import LocationPrior
 from medfm3d.priors.organ_box import OrganBox
 from medfm3d.priors.organ_scores import OrganScores
-from medfm3d.priors.organ_sides import organ_pairs, organ_side
 from medfm3d.priors.prior import NotFittedError, Prior, Surprise
 from medfm3d.priors.prior_set import PRIORS, PriorSet, create_priors
 from medfm3d.priors.reference_volumes import ReferenceVolume, reference_volume
 from medfm3d.priors.scan_alignment import Alignment, align
 from medfm3d.priors.topology_prior import TopologyPrior, topology
 from medfm3d.priors.volume_prior import VolumeDistribution, VolumePrior, predictive_distribution, touches_edge
+from medfm3d.volumes.organ_sides import organ_pairs, organ_side
 
 __all__ = [
     "PRIORS",

@@ -10,9 +10,9 @@ import numpy as np
 from medfm3d.priors.body_frame import find_body
 from medfm3d.priors.organ_places import place_organ
 from medfm3d.priors.organ_scores import OrganScores
-from medfm3d.priors.organ_sides import organ_pairs, organ_side
 from medfm3d.priors.prior import Prior, Surprise
 from medfm3d.volumes import Volume
+from medfm3d.volumes.organ_sides import organ_pairs, organ_side
 
 # Names are taken at their word, as if one case had been seen of which a hundredth was on the other side; a support set
 # in which the sides are exchanged overrules that.

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from medfm3d.evaluation.overlays import PLANES, draw_plane, overlay_png
-from medfm3d.evaluation.palette import COLOURS
 from medfm3d.volumes import Volume, VolumeError
+from medfm3d.volumes.palette import COLOURS
 
 AXIAL, CORONAL, SAGITTAL = PLANES
 SPACING = (1.0, 2.0, 4.0)

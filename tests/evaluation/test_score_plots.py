@@ -3,8 +3,8 @@
 from xml.etree import ElementTree
 
 from medfm3d.evaluation import Evaluation, OrganScore
-from medfm3d.evaluation.palette import organ_colours
 from medfm3d.evaluation.plots import plot_metrics, plot_predicted_volumes, plot_volumes
+from medfm3d.volumes.palette import organ_colours
 
 SCORES = tuple(
     OrganScore(f"case_{n}", "<b>$x_1$ & y", 0.8 + n / 50, 1.0 + n, 0.9, 2.0 + n, 2.0, 0.0 + n) for n in range(5)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from fewshot_benchmark.rows import Row, make_rows
-from medfm3d.evaluation.palette import COLOURS
+from medfm3d.volumes.palette import COLOURS
 
 WIDTH_INCHES = 6.5  # of each cohort's plot
 

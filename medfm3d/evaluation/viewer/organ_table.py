@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import find_objects
 
-from medfm3d.evaluation.palette import organ_colours
 from medfm3d.volumes import Volume
+from medfm3d.volumes.palette import organ_colours
 
 
 def organ_table(mask: Volume, organs: Mapping[str, int]) -> list[dict[str, Any]]:

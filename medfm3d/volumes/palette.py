@@ -1,4 +1,4 @@
-"""One colour per organ, the same in every figure and table."""
+"""One colour per organ, the same in every figure, table and DICOM file."""
 
 from collections.abc import Sequence
 
