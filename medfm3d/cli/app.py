@@ -13,6 +13,7 @@ from medfm3d.cli.adapt import adapt
 from medfm3d.cli.data import data
 from medfm3d.cli.demo import demo
 from medfm3d.cli.evaluate import evaluate, report
+from medfm3d.cli.export import export
 from medfm3d.cli.info import info
 from medfm3d.cli.pretrain import pretrain
 from medfm3d.cli.segment import segment
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, pretrain, adapt, segment, serve, evaluate, report, view, info):
+for command in (demo, pretrain, adapt, segment, serve, evaluate, report, view, export, info):
     app.command()(command)
 app.add_typer(data, name="data")
 app.add_typer(weights, name="weights")

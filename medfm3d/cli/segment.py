@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from medfm3d.cli.options import Device, JsonFile, Seed, parse_names, start, write_result
+from medfm3d.encoders import file_sha256
 from medfm3d.evaluation import write_batch_page
 from medfm3d.inference import (
     BatchJournal,
@@ -98,6 +99,9 @@ def segment(
     engine: Annotated[
         Engine, typer.Option(help="local: this process; ray: several, on this machine or a Ray cluster.")
     ] = Engine.LOCAL,
+    onnx: Annotated[
+        Path | None, typer.Option(help="Run this file of medfm3d export in place of the bundle's own network.")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="With ray: how many; by default one for each GPU, or each machine.")
     ] = None,
@@ -124,6 +128,7 @@ def segment(
         uncertainty=uncertainty,
         shard=None if shard is None else BatchShard.parse(shard),
         engine=engine,
+        onnx=onnx,
         workers=workers,
         device=device,
         seed=seed,
@@ -187,6 +192,7 @@ def run_segmentation(
     again: bool = False,
     shard: BatchShard | None = None,
     engine: Engine = Engine.LOCAL,
+    onnx: Path | None = None,
     workers: int | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -215,6 +221,8 @@ def run_segmentation(
         options["logit_priors"] = logit_priors
     if boxed is not None:
         options["boxed"] = boxed
+    if onnx is not None:
+        options["onnx_file"] = str(onnx.absolute())
     if any(options.values()):
         require_values(bundle, "inference", [name for name, value in options.items() if value])
     values = {
@@ -225,7 +233,8 @@ def run_segmentation(
         **options,
         **(config or {}),
     }
-    mark = fingerprint(bundle, {**values, "dataset_dir": "", "output_dir": "", "seed": seed})
+    exported = None if onnx is None or not onnx.is_file() else file_sha256(onnx)
+    mark = fingerprint(bundle, {**values, "dataset_dir": "", "output_dir": "", "seed": seed, "exported": exported})
     prepare_output(output, inputs)
     journal = BatchJournal(output, mark, **({} if shard is None else {"name": shard.journal_name}))
     kept = {} if again else journal.done(inputs)

@@ -184,7 +184,7 @@ class ViTEncoder(Encoder):
     def _with_prompts(self, tokens: Tensor, prompts: Tensor, patches: Tensor) -> Tensor:
         """Return registers, prompts and patches in one sequence (B, N, embed_dim)."""
         registers = tokens[:, : self.eva.num_prefix_tokens]
-        return torch.cat((registers, prompts.to(tokens.dtype).expand(len(tokens), -1, -1), patches), dim=1)
+        return torch.cat((registers, prompts.to(tokens.dtype).expand(tokens.shape[0], -1, -1), patches), dim=1)
 
     def _rotary_positions(self, grid: tuple[int, int, int]) -> Tensor:
         """Return (N, 2 x head_dim) sines and cosines of the token positions of a grid."""

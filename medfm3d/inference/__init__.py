@@ -16,6 +16,8 @@ from medfm3d.inference.component_cleanup import KeepExpectedComponentsd, changes
 from medfm3d.inference.hausdorff_handler import HausdorffDistanceMm
 from medfm3d.inference.inputs import check_names, list_inputs
 from medfm3d.inference.log_priors import AddLogPriorsd, list_log_priors, log_priors_file
+from medfm3d.inference.network_export import ExportFormat, export_network
+from medfm3d.inference.onnx_network import OnnxNetwork
 from medfm3d.inference.organ_location import LocateOrgansd, read_boxes, read_frame
 from medfm3d.inference.output_folder import prepare_output
 from medfm3d.inference.predicted_dice import DiceModel, PredictedDice, fit_dice_model
@@ -26,6 +28,7 @@ from medfm3d.inference.ray_engine import segment_on_ray
 from medfm3d.inference.reduce_to_input_grid import ReduceToInputGridd
 from medfm3d.inference.remarks import list_remarks
 from medfm3d.inference.streaming_inferer import StreamingInferer
+from medfm3d.inference.tensorrt import compile_by_tensorrt
 from medfm3d.inference.transductive_inferer import TransductiveInferer, list_refinements, refinement_file
 from medfm3d.inference.uncertainty import AssessQualityd, list_quality, organ_features, quality_file
 from medfm3d.inference.watching import watch_folder
@@ -44,10 +47,12 @@ __all__ = [
     "CaseSegmenter",
     "CoarseSearch",
     "DiceModel",
+    "ExportFormat",
     "HausdorffDistanceMm",
     "KeepExpectedComponentsd",
     "LoadPromptedScand",
     "LocateOrgansd",
+    "OnnxNetwork",
     "PredictedDice",
     "PromptedInferer",
     "ReduceToInputGridd",
@@ -60,6 +65,8 @@ __all__ = [
     "changes_file",
     "check_names",
     "check_output",
+    "compile_by_tensorrt",
+    "export_network",
     "fingerprint",
     "fit_dice_model",
     "list_changes",

@@ -12,6 +12,7 @@ from monai.data import decollate_batch, list_data_collate
 from medfm3d.adaptation import AdaptationPlan
 from medfm3d.inference.bundle_reader import read_priors
 from medfm3d.inference.bundle_writer import BundleError
+from medfm3d.inference.onnx_network import OnnxNetwork
 from medfm3d.inference.remarks import case_remarks
 from medfm3d.inference.workflow import open_workflow
 from medfm3d.volumes import SaveVolumed, Volume
@@ -48,7 +49,8 @@ class CaseSegmenter:
         self.network = parts["network"].eval()
         self.priors = read_priors(self.bundle)
         (self.saver,) = (part for part in self.postprocessing.transforms if isinstance(part, SaveVolumed))
-        self._load_weights(weights)
+        if not isinstance(self.network, OnnxNetwork):  # which holds its weights, and checked that they are these
+            self._load_weights(weights)
 
     def _parts(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the inference workflow's config composes."""

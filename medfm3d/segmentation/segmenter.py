@@ -112,5 +112,8 @@ class Segmenter(nn.Module):
         return plain
 
     def _autocast(self, device: torch.device) -> torch.autocast:
-        dtype = resolve_precision(self.precision, device)
+        # A file for other runtimes computes in float32: it goes to other machines, and ONNX Runtime knows no bfloat16
+        # convolution.
+        exporting = torch.jit.is_tracing() or torch.compiler.is_exporting()
+        dtype = torch.float32 if exporting else resolve_precision(self.precision, device)
         return torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32)
