@@ -203,7 +203,7 @@ def test_tensorrt_config_stops_where_there_is_none(adapted: Path) -> None:
     assert parser.get_parsed_content("trt_args")["dynamic_batchsize"] == [1, 4, 4]
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU: the config would build an engine")
-    with pytest.raises(Exception, match="evaluat|TensorRT") as caught:
+    with pytest.raises(Exception, match=r"evaluat|TensorRT") as caught:
         parser.get_parsed_content("network")
     cause: BaseException | None = caught.value
     while cause is not None and not isinstance(cause, BundleError):
