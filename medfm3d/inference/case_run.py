@@ -44,7 +44,7 @@ class CaseRun:
         def stamped(scan: Path) -> Any:
             if len(os.fsencode(output_name(scan))) > LONGEST_NAME:
                 raise VolumeError(
-                    f"{scan}: its name has more than {LONGEST_NAME} bytes, too many for files beside its mask; rename it"
+                    f"{scan}: its name has over {LONGEST_NAME} bytes, too many for files beside its mask; shorten it"
                 )
             self.stamp = scan_stamp(scan)  # before it is read: a scan that changes meanwhile is done again
             return segmenter.read(scan)

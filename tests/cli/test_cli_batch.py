@@ -97,7 +97,7 @@ def test_a_killed_batch_goes_on_where_it_was(bundle: Path, small_cohort: Path, t
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     journal = BatchJournal(out, "")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while len(journal.records()) < 3 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

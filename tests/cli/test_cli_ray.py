@@ -4,13 +4,14 @@ import csv
 import json
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from medfm3d.cli.segment import Engine, run_segmentation
-from medfm3d.inference import BatchJournal, BundleError, WorkerShare, share_machines
+from medfm3d.inference import BatchJournal, BundleError, WorkerShare, segment_on_ray, share_machines
 from medfm3d.inference.batch_journal import JOURNAL
 from medfm3d.volumes import read_label
 
@@ -40,8 +41,11 @@ def cluster() -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)  # each worker that starts loads torch and MONAI, which takes a minute on a busy machine
 def test_masks_equal_those_of_the_local_engine_though_workers_are_killed(
-    cluster: None, bundle: Path, small_cohort: Path, tmp_path: Path
+    cluster: None, bundle: Path, small_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(
+        run_segmentation.__globals__, "segment_on_ray", partial(segment_on_ray, attempts=2)
+    )  # fewer workers to start
     scans = tmp_path / "scans"
     scans.mkdir()
     originals = sorted((small_cohort / "imagesTr").glob("*.nii.gz"))
@@ -55,16 +59,17 @@ def test_masks_equal_those_of_the_local_engine_though_workers_are_killed(
     tally = tmp_path / "tally"
     tally.mkdir()
     deaths = {"scan_1.nii.gz": 1, "scan_4.nii.gz": 99}
-    mortal = f"$__import__('mortal_inferer').MortalInferer(@refined, {deaths}, {str(tally)!r})"
+    target = "mortal_inferer.MortalInferer"
+    mortal = {"_target_": target, "inferer": "@refined", "deaths": deaths, "tally": str(tally)}
     out = tmp_path / "ray"
     options = {"engine": Engine.RAY, "workers": 2, "device": "cpu"}
     result = run_segmentation(bundle, scans, out, config={"inferer": mortal}, **options)
 
     died = [path.name.rsplit(".", 1)[0] for path in tally.iterdir()]
-    assert died.count("scan_1.nii.gz") == 1 and died.count("scan_4.nii.gz") in (2, 3)
+    assert died.count("scan_1.nii.gz") == 1 and died.count("scan_4.nii.gz") in (1, 2)
     assert list(result["failed"]) == [str(scans / f"scan_{number}.nii.gz") for number in (4, 7)]
     lost, unreadable = result["failed"].values()
-    assert "scan_4.nii.gz: its worker was lost 3 times" in lost
+    assert "scan_4.nii.gz: its worker was lost 2 times" in lost
     assert unreadable == local["failed"][str(scans / "scan_7.nii.gz")]
     assert sorted(path.name for path in out.glob("*.nii.gz")) == [f"scan_{n}.nii.gz" for n in (0, 1, 2, 3, 5, 6, 8)]
     for mask in out.glob("*.nii.gz"):

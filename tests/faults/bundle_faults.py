@@ -94,7 +94,7 @@ BUNDLES = faults_of(
     (
         "weights that are not finite",
         "models/model.pt: holds weights that are NaN or infinite",
-        weights(lambda state: state[first(state)].fill_(torch.nan) and None),
+        weights(lambda state: state.update({first(state): state[first(state)] * torch.nan})),
     ),
     (
         "code instead of weights",

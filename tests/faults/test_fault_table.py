@@ -82,7 +82,7 @@ def test_the_others_go_on_whatever_their_names(name: str, batch) -> None:
 def test_a_name_that_is_too_long_is_told_and_nothing_is_left_lying_about(batch) -> None:
     folder, result, _ = batch
     assert len(result["failed"]) == len(SCANS.faults) + 1
-    assert "its name has more than 215 bytes" in result["failed"][str(folder / "scans" / f"{TOO_LONG}.nii.gz")]
+    assert "its name has over 215 bytes" in result["failed"][str(folder / "scans" / f"{TOO_LONG}.nii.gz")]
     assert not [path.name for path in (folder / "masks").iterdir() if path.name.startswith(".")]
 
 
