@@ -1,6 +1,7 @@
 """Fixtures shared by all tests: where the real scans lie, and a small made-up cohort."""
 
 import json
+import locale
 import os
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,14 @@ def no_process_group_is_left() -> Iterator[None]:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+
+
+@pytest.fixture(autouse=True)
+def locale_is_put_back() -> Iterator[None]:
+    """Undo what GDCM leaves when it writes DICOM: the C locale, in which what other programs say is no UTF-8."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
 
 
 def data_folder() -> Path:
