@@ -13,6 +13,7 @@ from medfm3d.serving.pydicom_shim import install_shim
 
 install_shim()
 
+import torch  # noqa: E402
 from fastapi import HTTPException  # noqa: E402
 from monailabel.config import settings  # noqa: E402
 from monailabel.interfaces.app import MONAILabelApp  # noqa: E402
@@ -135,4 +136,6 @@ class ServedApp(_stock_app(), MONAILabelApp):
                 logger.error(f"{single['image']}: {error.detail}")
                 return {"error": error.detail}
 
+        if not torch.cuda.is_available():  # MONAI Label spreads scans over GPUs unless told not to, and divides by none
+            request = {**request, "multi_gpu": False}
         return self._batch_infer(request, datastore or self.datastore(), infer)
