@@ -94,8 +94,12 @@ class TransductiveInferer(Inferer):
             BundleError: if the bundle has no volume prior.
         """
         scan = _file_of(inputs)
-        if not isinstance(network, Segmenter):
-            raise ValueError(f"transductive refinement needs a Segmenter, got {type(network).__name__}")
+        # A network compiled by TensorRT is still a Segmenter, but computes with the weights it was compiled with.
+        if not isinstance(network, Segmenter) or hasattr(network, "_trt_compiler"):
+            raise ValueError(
+                "transductive refinement changes the network's weights, so it needs the bundle's own, not an exported or "
+                f"compiled one ({type(network).__name__}); leave out one of the two"
+            )
         logits = self.inferer(inputs, network, *args, **kwargs)
         before_ml = self._mask_volumes(logits)
         expected, notes = self._constraints(logits)
