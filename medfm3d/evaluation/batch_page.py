@@ -83,7 +83,7 @@ def _row(case: Mapping[str, Any], predicted: Mapping[str, float | None], output:
 
 def _link(path: str, output: Path) -> str:
     """Address of a file as seen from the page, with what a name may hold and an address may not in its place."""
-    return quote(os.fsencode(os.path.relpath(Path(path).resolve(), output.resolve())))
+    return quote(os.fsencode(os.path.relpath(os.path.realpath(path), os.path.realpath(output))))
 
 
 def _view_command(cases: Sequence[Mapping[str, Any]], output: Path, bundle: str | Path | None) -> str | None:
