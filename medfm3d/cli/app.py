@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from medfm3d.cli.adapt import adapt
+from medfm3d.cli.convert import convert
 from medfm3d.cli.data import data
 from medfm3d.cli.demo import demo
 from medfm3d.cli.evaluate import evaluate, report
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, pretrain, adapt, segment, serve, evaluate, report, view, export, info):
+for command in (demo, pretrain, adapt, segment, serve, evaluate, report, view, convert, export, info):
     app.command()(command)
 app.add_typer(data, name="data")
 app.add_typer(weights, name="weights")

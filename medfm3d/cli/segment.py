@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from medfm3d.cli.options import Device, JsonFile, Seed, parse_names, start, write_result
+from medfm3d.cli.segment_report import say
 from medfm3d.encoders import file_sha256
 from medfm3d.evaluation import write_batch_page
 from medfm3d.inference import (
@@ -43,8 +43,27 @@ from medfm3d.inference import (
     write_shared_summary,
 )
 from medfm3d.volumes import VolumeError, output_name
+from medfm3d.volumes.dicom_labels import uncoded_organs
+from medfm3d.volumes.paths import RTSTRUCT_SUFFIX, SEG_SUFFIX, dicom_labels_suffix
 
-WORST = 3  # cases that are named on the screen
+
+class OutputFormat(str, Enum):
+    """File type of the masks."""
+
+    NIFTI = "nifti"
+    NRRD = "nrrd"
+    MHA = "mha"
+    DICOM_SEG = "dicom-seg"
+    RTSTRUCT = "rtstruct"
+
+
+SUFFIXES = {
+    OutputFormat.NIFTI: ".nii.gz",
+    OutputFormat.NRRD: ".nrrd",
+    OutputFormat.MHA: ".mha",
+    OutputFormat.DICOM_SEG: SEG_SUFFIX,
+    OutputFormat.RTSTRUCT: RTSTRUCT_SUFFIX,
+}
 
 
 class Engine(str, Enum):
@@ -58,6 +77,10 @@ def segment(
     bundle: Annotated[Path, typer.Option(help="Folder of an adapted bundle.")],
     input_path: Annotated[Path, typer.Option("--input", help="A scan, a DICOM series folder, or a folder of scans.")],
     output: Annotated[Path, typer.Option(help="Folder for the masks.")],
+    output_format: Annotated[
+        OutputFormat,
+        typer.Option(help="File type of the masks; dicom-seg and rtstruct if scans are DICOM series."),
+    ] = OutputFormat.NIFTI,
     probabilities: Annotated[bool, typer.Option(help="Also write each organ's probability.")] = False,
     apply_priors: Annotated[
         bool, typer.Option(help="Remove pieces that the bundle's priors do not expect, and list each of them.")
@@ -119,6 +142,7 @@ def segment(
         bundle,
         input_path,
         output,
+        output_format=output_format,
         probabilities=probabilities,
         apply_priors=apply_priors,
         tta=tta,
@@ -147,41 +171,13 @@ def segment(
         raise typer.Exit(1)
 
 
-def say(result: Mapping[str, Any], output: Path) -> None:
-    """Print what `run_segmentation` returned."""
-    console = Console()
-    for change in result["changes"]:
-        what = f"a piece of {escape(change['organ'])}, {change['voxels']} voxels"
-        console.print(f"[yellow]removed[/] {escape(change['case'])}: {what}", highlight=False)
-    for change in result["log_priors"]:
-        what = f"{escape(change['organ'])} gained {change['gained']} and lost {change['lost']} voxels"
-        console.print(f"[yellow]{change['prior']} prior[/] {escape(change['case'])}: {what}", highlight=False)
-    for refinement in result["refinements"]:
-        for organ in refinement["organs"]:
-            change = f"{organ['before_ml']:.3g} to {organ['after_ml']:.3g} mL"
-            expected = "" if organ["expected_ml"] is None else f", expected {organ['expected_ml']:.3g} mL"
-            case = f"{escape(refinement['case'])}: {escape(organ['organ'])} {change}{expected}; {escape(organ['note'])}"
-            console.print(f"[cyan]refined in {refinement['steps']} steps[/] {case}", highlight=False)
-    for remark in result["remarks"]:
-        console.print(f"[yellow]surprise[/] {escape(remark['case'])}: {escape(remark['text'])}", highlight=False)
-    for quality in result["quality"][:WORST] if len(result["quality"]) > 1 else []:
-        organs = ", ".join(f"{organ} {dice:.2f}" for organ, dice in quality["predicted_dice"].items())
-        console.print(f"[cyan]look here first[/] {escape(quality['case'])}: predicted Dice {organs}", highlight=False)
-    for scan, error in result["failed"].items():
-        console.print(f"[red]failed[/] {escape(scan)}: {escape(error)}", highlight=False, soft_wrap=True)
-    kept = f", {result['resumed']} of them from before" if result["resumed"] else ""
-    masks = f"{len(result['masks'])} masks in {escape(str(output))}"
-    console.print(f"{masks}{kept}, {result['case_s']:.2f} s a case", soft_wrap=True)
-    if result["not_done_yet"]:
-        console.print(f"{result['not_done_yet']} scans of other shards are not in summary.csv yet")
-
-
 def run_segmentation(
     bundle: Path,
     input_path: Path,
     output: Path,
     *,
     inputs: list[Path] | None = None,
+    output_format: OutputFormat = OutputFormat.NIFTI,
     probabilities: bool = False,
     apply_priors: bool = False,
     tta: int = 0,
@@ -221,6 +217,8 @@ def run_segmentation(
         options["logit_priors"] = logit_priors
     if boxed is not None:
         options["boxed"] = boxed
+    if output_format != OutputFormat.NIFTI:
+        options["output_ext"] = SUFFIXES[output_format]
     if onnx is not None:
         options["onnx_file"] = str(onnx.absolute())
     if any(options.values()):
@@ -267,6 +265,7 @@ def run_segmentation(
         "resumed": len(kept),
         "not_done_yet": len(all_inputs) - listed,
         "cases": [asdict(record) for record in cases],
+        "uncoded": uncoded_organs(card["plan"]["organs"]) if dicom_labels_suffix(SUFFIXES[output_format]) else [],
         "changes": changes,
         "log_priors": [one for one in list_log_priors(output) or [] if one["case"] in names] if logit_priors else [],
         "quality": list_quality(output, names),

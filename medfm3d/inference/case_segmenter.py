@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ class CaseSegmenter:
 
     def read(self, scan: str | Path) -> dict[str, Any]:
         """Return a scan, read and preprocessed, as a batch of one; raises VolumeError for an unusable file."""
+        self.saver.check_scan(scan)
         return list_data_collate([self.preprocessing({"image": os.fspath(scan)})])
 
     @torch.no_grad()
@@ -97,5 +99,5 @@ class CaseSegmenter:
         volumes_ml = {
             organ: float(counts[number]) * volume.voxel_volume_ml for organ, number in self.plan.organs.items()
         }
-        file = self.saver.written[-1]
-        return file, volumes_ml, case_remarks(file, mask.meta["filename_or_obj"], self.plan.organs, self.priors)
+        file, scan = self.saver.written[-1], mask.meta["filename_or_obj"]
+        return file, volumes_ml, case_remarks(replace(volume, source=file), scan, self.plan.organs, self.priors)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medfm3d.inference.batch_stopped import BatchStopped
 from medfm3d.volumes import VolumeError, output_name
-from medfm3d.volumes.paths import volume_suffix
+from medfm3d.volumes.paths import dicom_labels_suffix, volume_suffix
 from medfm3d.volumes.whole_file import LEFTOVERS, whole_file
 
 
@@ -41,6 +41,6 @@ def prepare_output(output: str | Path, scans: Sequence[Path]) -> None:
     names = {output_name(scan) for scan in scans}
     for folder in output.glob(LEFTOVERS):
         # Of other scans' masks another process, a shard say, may be about to write just now.
-        begun = [part.name for part in folder.iterdir() if volume_suffix(part)]
+        begun = [part.name for part in folder.iterdir() if volume_suffix(part) or dicom_labels_suffix(part)]
         if any(output_name(name) in names for name in begun):
             shutil.rmtree(folder, ignore_errors=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from medfm3d.inference.bundle_reader import read_plan, read_priors
 from medfm3d.priors import PriorSet
-from medfm3d.volumes import output_name, read_label, read_volume
+from medfm3d.volumes import Volume, output_name, read_label, read_volume
 
 SURPRISING = 0.01  # p-value under which a remark is worth a reader's time
 
@@ -38,9 +38,10 @@ def list_remarks(
 
 
 def case_remarks(
-    mask: str | Path, image: str | Path | None, organs: Mapping[str, int], priors: PriorSet
+    mask: str | Path | Volume, image: str | Path | None, organs: Mapping[str, int], priors: PriorSet
 ) -> list[dict[str, Any]]:
-    """Return the remarks on one mask; see `list_remarks`."""
+    """Return the remarks on one mask, a file or what was written to its source; see `list_remarks`."""
     scan = None if image is None else read_volume(image)
-    surprises = priors.surprise(read_label(mask), organs, scan)
-    return [{"case": output_name(mask), **one.to_json()} for one in surprises if one.p_value < SURPRISING]
+    labels = mask if isinstance(mask, Volume) else read_label(mask)
+    surprises = priors.surprise(labels, organs, scan)
+    return [{"case": output_name(labels.source), **one.to_json()} for one in surprises if one.p_value < SURPRISING]

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 
 from medfm3d.volumes.errors import VolumeError
 from medfm3d.volumes.itk_files import from_itk
-from medfm3d.volumes.paths import is_dicom_file
+from medfm3d.volumes.paths import is_dicom_file, is_no_scan
 from medfm3d.volumes.volume import Volume
 
 # DICOM PS3.3, C.7.6.2, image plane module: tag, name, how many numbers
@@ -40,11 +40,8 @@ def read_dicom_series(folder: Path, series_uid: str | None = None) -> Volume:
         VolumeError: if the folder holds no or several series, or not the one named; if slices are missing, doubled,
             turned against each other or shifted sideways (a tilted gantry); if a file is multi-frame or unreadable.
     """
-    files = _series_files(folder, series_uid)
-    slices = [_read_place(file) for file in files]
-    _check_stack(folder, slices)
     reader = sitk.ImageSeriesReader()
-    reader.SetFileNames([piece.file for piece in _sorted_along_normal(slices)])
+    reader.SetFileNames([str(file) for file in series_slices(folder, series_uid)])
     # Each slice may have a rescale slope of its own (PET, some MR); else all would be forced into the first one's type.
     reader.SetOutputPixelType(sitk.sitkFloat32)
     try:
@@ -54,28 +51,43 @@ def read_dicom_series(folder: Path, series_uid: str | None = None) -> Volume:
     return from_itk(image, folder)
 
 
+def series_slices(folder: Path, series_uid: str | None = None) -> list[Path]:
+    """Return the files of the one series of a folder, checked, in the order of their places along the normal.
+
+    Arguments and errors as of `read_dicom_series`.
+    """
+    slices = [_read_place(file) for file in _series_files(folder, series_uid)]
+    _check_stack(folder, slices)
+    return [Path(piece.file) for piece in _sorted_along_normal(slices)]
+
+
 def _series_files(folder: Path, series_uid: str | None) -> tuple[str, ...]:
-    found = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    listed = {
+        uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)
+        for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    }
+    # Outlines and plans often lie beside the slices that they belong to.
+    files = {uid: names for uid, names in listed.items() if uid == series_uid or not is_no_scan(Path(names[0]))}
+    found = list(files)
     if not found:
         raise VolumeError(f"{folder}: holds no DICOM series; name the folder that holds the slices themselves")
     if series_uid is None and len(found) > 1:
-        listed = "; ".join(_describe(folder, uid) for uid in found)
+        described = "; ".join(_describe(folder, uid) for uid in found)
         raise VolumeError(
-            f"{folder}: holds {len(found)} series ({listed}); move each into a folder of its own, or name one by "
+            f"{folder}: holds {len(found)} series ({described}); move each into a folder of its own, or name one by "
             "series_uid"
         )
     chosen = series_uid or found[0]
     if chosen not in found:
         raise VolumeError(f"{folder}: has no series {chosen}; it holds {', '.join(found)}")
-    files = {uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid) for uid in found}
-    _check_none_is_passed_over(folder, {Path(file).name for listed in files.values() for file in listed})
+    _check_none_is_passed_over(folder, {Path(name).name for names in listed.values() for name in names})
     return files[chosen]
 
 
 def _check_none_is_passed_over(folder: Path, listed: set[str]) -> None:
     """Check that no damaged slice is missing unnoticed at the end of the stack: GDCM lists only what it can read."""
     for file in sorted(folder.iterdir()):
-        if file.name not in listed and is_dicom_file(file):
+        if file.name not in listed and is_dicom_file(file) and not is_no_scan(file):
             raise VolumeError(f"{file}: is no readable DICOM file; copy or export it again, or take it out")
 
 

@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImaged, MapTransform, SaveImaged
 
 from medfm3d.volumes.errors import VolumeError
-from medfm3d.volumes.paths import output_name
+from medfm3d.volumes.paths import dicom_labels_suffix, output_name
 from medfm3d.volumes.reading import read_label, read_volume
 from medfm3d.volumes.volume import Volume
 from medfm3d.volumes.writing import write_volume
@@ -57,9 +57,12 @@ class SaveVolumed(SaveImaged):
     Args:
         keys: entries of shape (1, D, H, W) with the scan's affine.
         output_dir: folder to write to.
-        output_ext: file type: ".nii.gz", ".nii", ".nrrd", ".mha" or ".mhd".
+        output_ext: file type: ".nii.gz", ".nii", ".nrrd", ".mha" or ".mhd"; ".seg.dcm" or ".rtstruct.dcm" for DICOM
+            outlines of scans that are DICOM series.
         output_postfix: appended to the scan's name after an underscore, unless empty.
         dtype: type of the voxels.
+        organs: each organ's label value, which DICOM outlines need.
+        bundle: the bundle that made the masks, whose name and version DICOM outlines hold.
 
     Attributes:
         written: the files written so far.
@@ -72,13 +75,29 @@ class SaveVolumed(SaveImaged):
         output_ext: str = ".nii.gz",
         output_postfix: str = "",
         dtype: str = "uint16",
+        organs: Mapping[str, int] | None = None,
+        bundle: str | Path | None = None,
     ) -> None:
         MapTransform.__init__(self, keys)
         self.output_dir = Path(output_dir)
         self.output_ext = output_ext
         self.output_postfix = output_postfix
         self.dtype = np.dtype(dtype)
+        self.organs, self.bundle = organs, bundle
         self.written: list[Path] = []
+
+    def check_scan(self, scan: str | Path) -> None:
+        """Raise VolumeError if the mask of a scan could not be written: DICOM outlines refer to a DICOM series."""
+        if dicom_labels_suffix(self.output_ext) is None:
+            return
+        if self.organs is None or self.bundle is None:
+            what = "DICOM outlines need the organs' names and the bundle, of which its config tells nothing"
+            raise VolumeError(f"{scan}: {what}; adapt again with this version of medfm3d, or write NIfTI")
+        if not Path(scan).is_dir():
+            raise VolumeError(
+                f"{scan}: is no DICOM series, so there is nothing that DICOM outlines could refer to; give the series "
+                "itself, or write NIfTI"
+            )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write the masks and return the data unchanged.
@@ -98,5 +117,13 @@ class SaveVolumed(SaveImaged):
             if path.resolve() == scan.resolve():
                 raise VolumeError(f"{scan}: its mask would overwrite it; name another output folder")
             array = np.asarray(tensor.cpu())[0].astype(self.dtype)
-            self.written.append(write_volume(Volume(array, np.asarray(tensor.affine)), path))
+            self.written.append(self._write(Volume(array, np.asarray(tensor.affine)), scan, path))
         return result
+
+    def _write(self, mask: Volume, scan: Path, path: Path) -> Path:
+        if dicom_labels_suffix(path) is None:
+            return write_volume(mask, path)
+        from medfm3d.volumes.dicom_labels import made_by_bundle, write_dicom_labels  # they take a second to load
+
+        self.check_scan(scan)
+        return write_dicom_labels(mask, self.organs, scan, path, made_by_bundle(self.bundle))

@@ -14,13 +14,17 @@ def organ_side(name: str) -> tuple[Side | None, str]:
     Understood are LeftParotid, left_kidney, "kidney, left", Lung_R, "rt. femur" and the like: a word of its own, or one
     set off by capitals. A name that tells both sides tells none.
     """
-    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)
-    words = [word.lower() for word in words]
+    words = _words(name)
     told = {_SIDES[word] for word in words if word in _SIDES}
     rest = " ".join(word for word in words if word not in _SIDES)
     if len(told) != 1 or not rest:
         return None, " ".join(words)
     return told.pop(), rest
+
+
+def plain_organ_name(name: str) -> str:
+    """Return a name as lower-case words apart by single spaces, its side included: "LeftKidney" is "left kidney"."""
+    return " ".join(_words(name))
 
 
 def organ_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
@@ -31,3 +35,7 @@ def organ_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
         for (side, rest), name in sided.items()
         if side == "left" and ("right", rest) in sided
     ]
+
+
+def _words(name: str) -> list[str]:
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)]

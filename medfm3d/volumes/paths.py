@@ -2,10 +2,15 @@
 
 from pathlib import Path
 
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
+
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+_NO_SCANS = {"SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD", "REG", "SR", "PR", "KO"}  # PS3.3, C.7.3.1.1.1
 VOLUME_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
+SEG_SUFFIX, RTSTRUCT_SUFFIX = ".seg.dcm", ".rtstruct.dcm"  # of outlines, by which they are written
 
 
 def volume_suffix(path: str | Path) -> str | None:
@@ -14,12 +19,19 @@ def volume_suffix(path: str | Path) -> str | None:
     return next((suffix for suffix in VOLUME_SUFFIXES if name.endswith(suffix)), None)
 
 
+def dicom_labels_suffix(path: str | Path) -> str | None:
+    """Return the suffix by which a file is known as DICOM SEG or RTSTRUCT, or None."""
+    name = Path(path).name.lower()
+    return next((suffix for suffix in (SEG_SUFFIX, RTSTRUCT_SUFFIX) if name.endswith(suffix)), None)
+
+
 def output_name(path: str | Path) -> str:
     """Return a scan's name without folder and suffix: what its mask is called."""
     name = Path(path).name
     if name in ("", ".."):
         name = Path(path).resolve().name
-    return name[: -len(volume_suffix(name) or "")] if volume_suffix(name) else name
+    suffix = volume_suffix(name) or dicom_labels_suffix(name)
+    return name[: -len(suffix)] if suffix else name
 
 
 def find_volumes(folder: str | Path) -> list[Path]:
@@ -37,8 +49,8 @@ def find_volumes(folder: str | Path) -> list[Path]:
 
 
 def is_dicom_folder(folder: str | Path) -> bool:
-    """Return whether a folder holds DICOM slices directly, as `is_dicom_file` tells them."""
-    return any(is_dicom_file(path) for path in Path(folder).iterdir())
+    """Return whether a folder holds DICOM slices directly, as `is_dicom_file` tells them, and not outlines alone."""
+    return any(is_dicom_file(path) and not is_no_scan(path) for path in Path(folder).iterdir())
 
 
 def is_dicom_file(path: Path) -> bool:
@@ -47,7 +59,9 @@ def is_dicom_file(path: Path) -> bool:
     One that cannot be opened counts as a slice, so that reading it says what is wrong.
     """
     # A DICOMDIR is the table of contents of a medium (PS3.10, 8.6), and no slice.
-    if path.name.startswith(".") or path.name.upper() == "DICOMDIR" or volume_suffix(path) or not path.is_file():
+    if path.name.startswith(".") or path.name.upper() == "DICOMDIR" or not path.is_file():
+        return False
+    if volume_suffix(path) or dicom_labels_suffix(path):
         return False
     if path.suffix.lower() in DICOM_SUFFIXES:
         return True
@@ -56,6 +70,14 @@ def is_dicom_file(path: Path) -> bool:
             return file.read(132)[128:] == b"DICM"
     except OSError:
         return True
+
+
+def is_no_scan(path: Path) -> bool:
+    """Return whether a DICOM file holds outlines, a plan or a report, by its modality; not one that cannot be read."""
+    try:
+        return str(dcmread(path, specific_tags=["Modality"], stop_before_pixels=True).get("Modality")) in _NO_SCANS
+    except (InvalidDicomError, OSError, EOFError, ValueError):
+        return False
 
 
 def _is_dangling(path: Path) -> bool:

@@ -10,7 +10,7 @@ from medfm3d.volumes.dicom import read_dicom_series
 from medfm3d.volumes.errors import VolumeError
 from medfm3d.volumes.itk_files import read_itk
 from medfm3d.volumes.nifti import read_nifti
-from medfm3d.volumes.paths import NIFTI_SUFFIXES, VOLUME_SUFFIXES, volume_suffix
+from medfm3d.volumes.paths import DICOM_SUFFIXES, NIFTI_SUFFIXES, VOLUME_SUFFIXES, volume_suffix
 from medfm3d.volumes.volume import Volume
 
 
@@ -55,6 +55,11 @@ def _read(path: Path, series_uid: str | None) -> Volume:
     if path.is_dir():
         return read_dicom_series(path, series_uid)
     suffix = volume_suffix(path)
+    if suffix is None and path.suffix.lower() in DICOM_SUFFIXES:
+        raise VolumeError(
+            f"{path}: is a single DICOM file; a scan is a folder of slices, and outlines (SEG, RTSTRUCT) are read with "
+            "theirs, so bring them to NIfTI first: medfm3d convert --mask FILE --series FOLDER --output NAME.nii.gz"
+        )
     if suffix is None:
         raise VolumeError(
             f"{path}: is not a volume by its name; supported are {', '.join(VOLUME_SUFFIXES)}, and a DICOM series as "
