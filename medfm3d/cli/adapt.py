@@ -1,7 +1,9 @@
 """`medfm3d adapt`: a few labelled scans become a bundle."""
 
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +15,7 @@ from rich.markup import escape
 from medfm3d.adaptation import AUTO, METHODS, AdaptationPlan, encoder_remarks
 from medfm3d.cli.options import Device, JsonFile, Organs, Seed, parse_arguments, parse_organs, start, write_result
 from medfm3d.cohorts import Cohort, cohort_from_folders
+from medfm3d.cohorts.dicom_outlines import cohort_from_dicom_outlines, holds_dicom_outlines
 from medfm3d.encoders.public_weights import find_encoder
 from medfm3d.inference import bundle_template, check_output, read_card, run_workflow
 
@@ -22,7 +25,9 @@ Method = Enum("Method", {name: name for name in METHODS}, type=str)
 
 def adapt(
     images: Annotated[Path, typer.Option(help="Folder of scans.")],
-    labels: Annotated[Path, typer.Option(help="Folder of label maps, named as the scans.")],
+    labels: Annotated[
+        Path, typer.Option(help="Folder of label maps, named as the scans, or of DICOM SEG or RTSTRUCT files.")
+    ],
     organs: Organs,
     output: Annotated[Path, typer.Option(help="Folder that becomes the bundle; must not exist yet.")],
     cases: Annotated[
@@ -44,21 +49,21 @@ def adapt(
 ) -> None:
     """Adapt to organs outlined in 1 to 10 scans; writes a MONAI bundle that segments the others."""
     names = [name.strip() for name in cases.split(",")] if cases else None
-    cohort = cohort_from_folders(images, labels)
-    result = run_adaptation(
-        cohort,
-        parse_organs(organs),
-        output,
-        names=names,
-        method=method.value,
-        method_arguments=parse_arguments(method_arguments),
-        encoder=encoder,
-        iterations=iterations,
-        modality=modality,
-        spacing_mm=spacing_mm,
-        device=device,
-        seed=seed,
-    )
+    with _cohort(images, labels, parse_organs(organs)) as cohort:
+        result = run_adaptation(
+            cohort,
+            parse_organs(organs),
+            output,
+            names=names,
+            method=method.value,
+            method_arguments=parse_arguments(method_arguments),
+            encoder=encoder,
+            iterations=iterations,
+            modality=modality,
+            spacing_mm=spacing_mm,
+            device=device,
+            seed=seed,
+        )
     console = Console()
     for remark in result["encoder_remarks"]:
         console.print(f"[yellow]remark[/] {escape(remark)}", highlight=False, soft_wrap=True)
@@ -68,6 +73,16 @@ def adapt(
         f"adapted by {result['method']} to {len(result['support'])} scans in {result['adaptation_s']:.0f} s: {output}"
     )
     write_result(result, json_file)
+
+
+@contextmanager
+def _cohort(images: Path, labels: Path, organs: Mapping[str, int]) -> Iterator[Cohort]:
+    """Give the cohort of two folders; label maps made of DICOM outlines last as long as it is used."""
+    if not holds_dicom_outlines(labels):
+        yield cohort_from_folders(images, labels)
+        return
+    with tempfile.TemporaryDirectory(prefix="medfm3d-outlines-") as converted:
+        yield cohort_from_dicom_outlines(images, labels, organs, converted)
 
 
 def run_adaptation(
