@@ -12,7 +12,7 @@ from dicom_series import write_series
 
 from medfm3d.cli import main
 from medfm3d.volumes import Volume, read_label, read_volume, reorient, write_volume
-from medfm3d.volumes.dicom_labels import read_dicom_labels
+from medfm3d.volumes.dicom_labels import MadeBy, read_dicom_labels, write_dicom_labels
 
 ORGANS = {"cube": 2, "ball": 5}
 
@@ -136,3 +136,21 @@ def test_what_convert_cannot_do_is_said(convert, tree: Path, small_cohort: Path,
         code, printed = convert(**({"mask": label, "series": series, "output": seg} | options))
         assert code == 1 and re.search(said, printed), (said, printed)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_is_adapted_to_structure_sets(medfm3d, small_cohort: Path, tmp_path: Path) -> None:
+    for name in ("case_0", "case_2"):
+        scan = reorient(read_volume(small_cohort / "imagesTr" / f"{name}.nii.gz"), "LPS")
+        series = write_series(tmp_path / "archive" / name, np.rint(scan.array), scan.spacing_mm)
+        label = reorient(read_label(small_cohort / "labelsTr" / f"{name}.nii.gz"), "LPS")
+        labels = Volume(label.array, read_volume(series).affine)
+        write_dicom_labels(labels, ORGANS, series, tmp_path / f"{name}.rtstruct.dcm", MadeBy("by hand", "0"))
+        (tmp_path / f"{name}.rtstruct.dcm").rename(series / "RS.dcm")
+    code, said = medfm3d(
+        *("adapt", "--images", tmp_path / "archive", "--labels", tmp_path / "archive", "--organs", "ball=1"),
+        *("--output", tmp_path / "bundle", "--method", "linear-probe", "--iterations", 2),
+    )
+    assert code == 0, said
+    assert "to 2 scans" in said
+    card = json.loads((tmp_path / "bundle" / "models" / "segmenter.json").read_text())
+    assert (card["support"], card["plan"]["organs"]) == (["case_0", "case_2"], {"ball": 1})
