@@ -97,7 +97,7 @@ class TransductiveInferer(Inferer):
         # A network compiled by TensorRT is still a Segmenter, but computes with the weights it was compiled with.
         if not isinstance(network, Segmenter) or hasattr(network, "_trt_compiler"):
             raise ValueError(
-                "transductive refinement changes the network's weights, so it needs the bundle's own, not an exported or "
+                "transductive refinement changes the network's weights, so it needs the bundle's own, no exported or "
                 f"compiled one ({type(network).__name__}); leave out one of the two"
             )
         logits = self.inferer(inputs, network, *args, **kwargs)
