@@ -16,6 +16,7 @@ from medfm3d.volumes import Volume, reorient, write_volume
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ORGANS = {"cube": 2, "ball": 5}
+LOCALE = locale.setlocale(locale.LC_ALL)
 
 
 DISTRIBUTED = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK")
@@ -38,9 +39,9 @@ def no_process_group_is_left() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def locale_is_put_back() -> Iterator[None]:
     """Undo what GDCM leaves when it writes DICOM: the C locale, in which what other programs say is no UTF-8."""
-    before = locale.setlocale(locale.LC_ALL)
+    locale.setlocale(locale.LC_ALL, LOCALE)  # a module's fixtures have run before this one
     yield
-    locale.setlocale(locale.LC_ALL, before)
+    locale.setlocale(locale.LC_ALL, LOCALE)
 
 
 def data_folder() -> Path:
