@@ -14,12 +14,14 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 import torch
+from dicom_series import write_series
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor, list_data_collate
 from monai.transforms import Orientationd
 from scipy.ndimage import gaussian_filter
 
 from medfm3d.volumes import Volume, check_same_grid, read_label, read_volume, write_volume
+from medfm3d.volumes.dicom_labels import read_dicom_labels
 
 ORGANS = {"liver": 1, "spleen": 2}
 NAMES = "abcdefg"
@@ -66,6 +68,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Pat
             write_volume(image, folder / place / f"{name}.nii.gz")
         for place in ("outlines", "DIR/labelsTr"):
             write_volume(label, folder / place / f"{name}.nii.gz")
+        if name in "ab":
+            write_series(folder / "archive" / name, image.array, image.spacing_mm, origin_mm=(0, 0, 0))
         listed.append({"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"})
     labels = {"0": "background"} | {str(number): organ for organ, number in ORGANS.items()}
     content = {"name": "made up", "modality": {"0": "CT"}, "labels": labels, "training": listed, "test": []}
@@ -164,6 +168,19 @@ def segmented(folder: Path, said: str) -> None:
             changes = folder / "masks_with_priors" / f"{name}_log_priors.json"
             assert isinstance(json.loads(changes.read_text()), list)
 
+    if (folder / "plans").is_dir():
+        for name in "ab":
+            masks = read_dicom_labels(folder / "plans" / f"{name}.rtstruct.dcm", folder / "archive" / name)
+            np.testing.assert_array_equal(masks.label_map().array, read_label(folder / f"masks/{name}.nii.gz").array)
+
+
+def converted(folder: Path, said: str) -> None:
+    assert "liver=1,spleen=2" in said
+    assert (folder / "a.seg.dcm").is_file()
+    if (folder / "a_again.nii.gz").is_file():
+        again, first = (read_label(folder / name) for name in ("a_again.nii.gz", "masks/a.nii.gz"))
+        np.testing.assert_array_equal(again.array, first.array)
+
 
 def viewed(folder: Path, said: str) -> None:
     assert "7 cases at http://127.0.0.1:" in said and said.endswith("ended\n")
@@ -191,6 +208,7 @@ CHECKS = {
     "medfm3d adapt": adapted,
     "medfm3d segment": segmented,
     "medfm3d view": viewed,
+    "medfm3d convert": converted,
     "medfm3d evaluate": evaluated,
     "medfm3d report": reported,
     "python -m monai.bundle run --config_file": bundle_run,

@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import highdicom as hd
@@ -12,7 +13,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from medfm3d.volumes.dicom_labels.made_by import MANUFACTURER, MadeBy
-from medfm3d.volumes.dicom_labels.named_masks import NamedMasks, check_organs
+from medfm3d.volumes.dicom_labels.named_masks import NamedMasks, OneByOne, check_organs
 from medfm3d.volumes.dicom_labels.organ_codes import organ_code
 from medfm3d.volumes.dicom_labels.source_series import SourceSeries, turned_onto
 from medfm3d.volumes.errors import VolumeError
@@ -84,7 +85,8 @@ def masks_of_dicom_seg(dataset: Dataset, source: Path, grid: Volume | None = Non
             are often fewer.
 
     Raises:
-        VolumeError: if it is fractional, lies on another grid, or its frames are no even stack.
+        VolumeError: if it is fractional or two segments have the same name; from the masks, if it lies on another
+            grid or its frames are no even stack.
     """
     try:
         segmentation = hd.seg.Segmentation.from_dataset(dataset, copy=False)
@@ -92,22 +94,25 @@ def masks_of_dicom_seg(dataset: Dataset, source: Path, grid: Volume | None = Non
         raise VolumeError(f"{source}: is no valid DICOM segmentation ({error}); export it again") from error
     if segmentation.segmentation_type == hd.seg.SegmentationTypeValues.FRACTIONAL:
         raise VolumeError(f"{source}: holds probabilities (FRACTIONAL); export it as BINARY segmentation")
-    try:
-        stack = segmentation.get_volume(combine_segments=False)
-    except (ValueError, RuntimeError, AttributeError) as error:
-        raise VolumeError(f"{source}: its frames are no even stack of slices ({error}); export it again") from error
-    affine = _LPS_TO_RAS @ stack.affine
-    masks, values = {}, {}
-    for place, number in enumerate(segmentation.segment_numbers):
+    makers, values = {}, {}
+    for number in segmentation.segment_numbers:
         described = segmentation.get_segment_description(number)
         name = str(described.SegmentLabel)
-        if name in masks:
+        if name in makers:
             raise VolumeError(f"{source}: has two segments named {name!r}; rename one")
-        own = Volume(np.asarray(stack.array[..., place], dtype=bool), affine, source)
-        masks[name] = own if grid is None else _within(grid, own)
+        makers[name] = partial(_mask, segmentation, int(number), source, grid)
         told = _LABEL_VALUE.search(str(described.get("SegmentDescription", "")))
         values[name] = int(told[1]) if told else int(number)
-    return NamedMasks(source, masks, values)
+    return NamedMasks(source, OneByOne(makers), values)
+
+
+def _mask(segmentation: hd.seg.Segmentation, number: int, source: Path, grid: Volume | None) -> Volume:
+    try:
+        stack = segmentation.get_volume(segment_numbers=[number])
+    except (ValueError, RuntimeError, AttributeError) as error:
+        raise VolumeError(f"{source}: its frames are no even stack of slices ({error}); export it again") from error
+    mask = Volume(stack.array[..., 0].astype(bool), _LPS_TO_RAS @ stack.affine, source)
+    return mask if grid is None else _within(grid, mask)
 
 
 def _within(grid: Volume, part: Volume) -> Volume:

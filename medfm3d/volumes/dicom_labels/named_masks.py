@@ -1,7 +1,7 @@
 """Masks known by name, which may overlap, and the label map that they make."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +13,33 @@ from medfm3d.volumes.organ_sides import plain_organ_name
 from medfm3d.volumes.volume import Volume
 
 
+class OneByOne(Mapping[str, Volume]):
+    """Masks that are made when they are asked for, and not kept: hundreds of a large scan fill no memory.
+
+    Args:
+        makers: what makes the mask of each name.
+    """
+
+    def __init__(self, makers: Mapping[str, Callable[[], Volume]]) -> None:
+        self._makers = dict(makers)
+
+    def __getitem__(self, name: str) -> Volume:
+        return self._makers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+
 @dataclass(frozen=True)
 class NamedMasks:
     """What a DICOM SEG or RTSTRUCT file holds.
 
     Attributes:
         source: the file.
-        masks: bool volumes by name, all on one grid; they may overlap.
+        masks: bool volumes by name, all on one grid, each made when it is asked for; they may overlap.
         values: the label value that each name has in the file, or its number there.
     """
 
@@ -39,14 +59,16 @@ class NamedMasks:
         Raises:
             VolumeError: if there is no mask, or none of an organ's name.
         """
-        if not self.masks:
-            raise VolumeError(f"{self.source}: holds no outline")
         organs = dict(self.values) if organs is None else organs
-        chosen = {organ: self.masks[self._name(organ)] for organ in organs}
-        first = next(iter(chosen.values()))
-        high = max(organs.values())
-        labels = np.zeros(first.shape, dtype=np.uint8 if high <= np.iinfo(np.uint8).max else np.uint16)
-        for organ, mask in chosen.items():
+        if not organs or not self.masks:
+            raise VolumeError(f"{self.source}: holds no outline; name the file that does")
+        names = {organ: self._name(organ) for organ in organs}
+        labels, affine = None, None
+        for organ, name in names.items():
+            mask = self.masks[name]
+            if labels is None:
+                small = max(organs.values()) <= np.iinfo(np.uint8).max
+                labels, affine = np.zeros(mask.shape, dtype=np.uint8 if small else np.uint16), mask.affine
             taken = int(np.count_nonzero(labels[mask.array]))
             if taken:
                 warnings.warn(
@@ -56,7 +78,7 @@ class NamedMasks:
                     stacklevel=2,
                 )
             labels[mask.array] = organs[organ]
-        return Volume(labels, first.affine, self.source)
+        return Volume(labels, affine, self.source)
 
     def _name(self, organ: str) -> str:
         if organ in self.masks:

@@ -1,15 +1,17 @@
 """DICOM RT Structure Sets as masks on their scan's grid."""
 
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset
 
 from medfm3d.volumes.dicom_labels.contours import fill_polygons
-from medfm3d.volumes.dicom_labels.named_masks import NamedMasks
+from medfm3d.volumes.dicom_labels.named_masks import NamedMasks, OneByOne
 from medfm3d.volumes.dicom_labels.source_series import SourceSeries
 from medfm3d.volumes.errors import VolumeError
+from medfm3d.volumes.volume import Volume
 
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 _OFF_PLANE = 0.5  # of the slice distance: a contour belongs to the slice that is nearest
@@ -27,8 +29,8 @@ def masks_of_rtstruct(dataset: Dataset, source: Path, series: SourceSeries) -> N
         series: that it was drawn on.
 
     Raises:
-        VolumeError: if it refers to another frame of reference, two regions have the same name, or a contour lies off
-            the slices' planes.
+        VolumeError: if it refers to another frame of reference, or two regions have the same name; from the masks, if
+            a contour lies off the slices' planes.
     """
     regions = {int(region.ROINumber): region for region in dataset.get("StructureSetROISequence", ())}
     found = {str(region.get("ReferencedFrameOfReferenceUID", "")) for region in regions.values()}
@@ -40,18 +42,22 @@ def masks_of_rtstruct(dataset: Dataset, source: Path, series: SourceSeries) -> N
     contours = {
         int(one.ReferencedROINumber): one.get("ContourSequence") or () for one in dataset.get("ROIContourSequence", ())
     }
-    masks, values = {}, {}
+    makers, values = {}, {}
     for number, region in regions.items():
         name = str(region.get("ROIName", "")) or f"region {number}"
         drawn = contours.get(number, ())
         closed = [one for one in drawn if str(one.ContourGeometricType) in _CLOSED]
         if drawn and not closed:
             continue
-        if name in masks:
+        if name in makers:
             raise VolumeError(f"{source}: has two regions named {name!r}; rename one")
-        masks[name] = series.labels(_filled(closed, f"{source}: {name}", series), source)
+        makers[name] = partial(_mask, closed, name, source, series)
         values[name] = number
-    return NamedMasks(source, masks, values)
+    return NamedMasks(source, OneByOne(makers), values)
+
+
+def _mask(contours: list[Dataset], name: str, source: Path, series: SourceSeries) -> Volume:
+    return series.labels(_filled(contours, f"{source}: {name}", series), source)
 
 
 def _filled(contours: list[Dataset], what: str, series: SourceSeries) -> np.ndarray:

@@ -118,14 +118,14 @@ def test_files_that_hold_no_outline_of_this_scan_are_told(oblique: Drawn, tmp_pa
     for path in sorted(other.iterdir())[:4]:
         path.unlink()
     with pytest.raises(VolumeError, match="reaches beyond its scan"):
-        read_dicom_labels(tmp_path / "a.seg.dcm", other)
+        read_dicom_labels(tmp_path / "a.seg.dcm", other).label_map()
     with pytest.raises(VolumeError, match="contour beyond the slices"):
-        read_dicom_labels(tmp_path / "a.rtstruct.dcm", other)
+        read_dicom_labels(tmp_path / "a.rtstruct.dcm", other).label_map()
     change(other, set_to(ImageOrientationPatient=[1, 0, 0, 0, 1, 0]))
     for k in range(len(list(other.iterdir()))):
         change(other, set_to(ImagePositionPatient=[-100, -50, 30 + k]), slice(k, k + 1))
     with pytest.raises(VolumeError, match="leaves the plane of its slice"):
-        read_dicom_labels(tmp_path / "a.rtstruct.dcm", other)
+        read_dicom_labels(tmp_path / "a.rtstruct.dcm", other).label_map()
 
 
 def test_probabilities_are_no_outline(oblique: Drawn, tmp_path: Path) -> None:
