@@ -15,6 +15,7 @@ from medfm3d.evaluation.viewer.assets import page_asset
 from medfm3d.evaluation.viewer.page import page_environment
 from medfm3d.inference import list_quality
 from medfm3d.inference.batch_summary import JSON
+from medfm3d.volumes.paths import dicom_labels_suffix
 
 HTML = "summary.html"
 
@@ -87,9 +88,9 @@ def _link(path: str, output: Path) -> str:
 
 
 def _view_command(cases: Sequence[Mapping[str, Any]], output: Path, bundle: str | Path | None) -> str | None:
-    """Return the command that shows all masks, or None where the scans do not lie in one folder."""
+    """Return the command that shows all masks, or None where scans lie in several folders, or masks are DICOM."""
     folders = {str(Path(case["scan"]).parent) for case in cases if case["mask"]}
-    if len(folders) != 1:
+    if len(folders) != 1 or any(case["mask"] and dicom_labels_suffix(case["mask"]) for case in cases):
         return None
     named = [] if bundle is None else ["--bundle", str(bundle)]
     return shlex.join(["medfm3d", "view", "--images", *folders, "--masks", str(output), *named])

@@ -72,6 +72,8 @@ def test_a_nifti_scan_has_no_series_and_the_others_go_on(
     )
     assert code == 1
     assert "a.nii.gz: is no DICOM series" in said and "write NIfTI" in said
+    # which shows label maps, not DICOM outlines
+    assert "medfm3d view" not in (tmp_path / "out" / "summary.html").read_text(encoding="utf-8")
     names = sorted(path.name for path in (tmp_path / "out").iterdir() if path.name.endswith((".dcm", ".nii.gz")))
     assert names == [
         "b.rtstruct.dcm",
