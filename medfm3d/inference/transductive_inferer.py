@@ -97,8 +97,8 @@ class TransductiveInferer(Inferer):
         # A network compiled by TensorRT is still a Segmenter, but computes with the weights it was compiled with.
         if not isinstance(network, Segmenter) or hasattr(network, "_trt_compiler"):
             raise ValueError(
-                "transductive refinement changes the network's weights, so it needs the bundle's own, no exported or "
-                f"compiled one ({type(network).__name__}); leave out one of the two"
+                "transductive refinement changes the network's weights: it needs a Segmenter that computes with its own, "
+                f"got {type(network).__name__}; leave out refinement, or what exported or compiled the network"
             )
         logits = self.inferer(inputs, network, *args, **kwargs)
         before_ml = self._mask_volumes(logits)
