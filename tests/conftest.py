@@ -101,17 +101,12 @@ def small_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def medfm3d(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, request: pytest.FixtureRequest):
-    """Run `medfm3d ARGUMENTS --device cpu` and return its exit code and all that it printed."""
+def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    """Run `medfm3d ARGUMENTS` in this process and return its exit code and all that it printed."""
     from medfm3d.cli import main  # takes seconds, which other tests need not spend
 
-    threads = torch.get_num_threads()
-    request.addfinalizer(lambda: torch.set_num_threads(threads))
-    torch.set_num_threads(1)
-
     def run(*arguments: object) -> tuple[int, str]:
-        device = [] if "--help" in arguments or "--device" in arguments else ["--device", "cpu"]
-        monkeypatch.setattr(sys, "argv", ["medfm3d", *map(str, arguments), *device])
+        monkeypatch.setattr(sys, "argv", ["medfm3d", *map(str, arguments)])
         code = 0
         try:
             main()
@@ -119,5 +114,19 @@ def medfm3d(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, requ
             code = ending.code or 0
         captured = capsys.readouterr()
         return code, captured.out + captured.err
+
+    return run
+
+
+@pytest.fixture
+def medfm3d(command_line, request: pytest.FixtureRequest):
+    """`command_line` on one thread, with `--device cpu` where no device is named."""
+    threads = torch.get_num_threads()
+    request.addfinalizer(lambda: torch.set_num_threads(threads))
+    torch.set_num_threads(1)
+
+    def run(*arguments: object) -> tuple[int, str]:
+        device = [] if "--help" in arguments or "--device" in arguments else ["--device", "cpu"]
+        return command_line(*arguments, *device)
 
     return run

@@ -15,7 +15,6 @@ from rich.markup import escape
 from medfm3d.adaptation import AUTO, METHODS, AdaptationPlan, encoder_remarks
 from medfm3d.cli.options import Device, JsonFile, Organs, Seed, parse_arguments, parse_organs, start, write_result
 from medfm3d.cohorts import Cohort, cohort_from_folders
-from medfm3d.cohorts.dicom_outlines import cohort_from_dicom_outlines, holds_dicom_outlines
 from medfm3d.encoders.public_weights import find_encoder
 from medfm3d.inference import bundle_template, check_output, read_card, run_workflow
 
@@ -49,10 +48,11 @@ def adapt(
 ) -> None:
     """Adapt to organs outlined in 1 to 10 scans; writes a MONAI bundle that segments the others."""
     names = [name.strip() for name in cases.split(",")] if cases else None
-    with _cohort(images, labels, parse_organs(organs)) as cohort:
+    named = parse_organs(organs)
+    with _cohort(images, labels, named) as cohort:
         result = run_adaptation(
             cohort,
-            parse_organs(organs),
+            named,
             output,
             names=names,
             method=method.value,
@@ -78,6 +78,9 @@ def adapt(
 @contextmanager
 def _cohort(images: Path, labels: Path, organs: Mapping[str, int]) -> Iterator[Cohort]:
     """Give the cohort of two folders; label maps made of DICOM outlines last as long as it is used."""
+    # Loads highdicom, which other commands need not wait for.
+    from medfm3d.cohorts.dicom_outlines import cohort_from_dicom_outlines, holds_dicom_outlines
+
     if not holds_dicom_outlines(labels):
         yield cohort_from_folders(images, labels)
         return

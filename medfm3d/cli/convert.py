@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,15 +13,10 @@ from medfm3d.cli.options import JsonFile, parse_organs, write_result
 from medfm3d.cli.segment_report import UNCODED
 from medfm3d.inference import read_plan
 from medfm3d.volumes import VOLUME_SUFFIXES, VolumeWarning, read_label, write_volume
-from medfm3d.volumes.dicom_labels import (
-    MadeBy,
-    made_by_bundle,
-    read_dicom_labels,
-    read_source_series,
-    uncoded_organs,
-    write_dicom_labels,
-)
 from medfm3d.volumes.paths import RTSTRUCT_SUFFIX, SEG_SUFFIX, dicom_labels_suffix, volume_suffix
+
+if TYPE_CHECKING:
+    from medfm3d.volumes.dicom_labels import MadeBy
 
 BY_HAND = "hand"
 
@@ -85,6 +80,9 @@ def run_conversion(
     Returns:
         `output`, `organs` with their label values, and those of them that are `uncoded`.
     """
+    # Loads highdicom, which other commands need not wait for.
+    from medfm3d.volumes.dicom_labels import read_dicom_labels, read_source_series, uncoded_organs, write_dicom_labels
+
     to_dicom = dicom_labels_suffix(output) is not None
     if not to_dicom and volume_suffix(output) is None:
         known = ", ".join((SEG_SUFFIX, RTSTRUCT_SUFFIX, *VOLUME_SUFFIXES))
@@ -108,7 +106,9 @@ def run_conversion(
     return {"output": str(output), "organs": dict(organs), "uncoded": uncoded}
 
 
-def _made_by(bundle: Path | None, text: str | None) -> MadeBy:
+def _made_by(bundle: Path | None, text: str | None) -> "MadeBy":
+    from medfm3d.volumes.dicom_labels import MadeBy, made_by_bundle
+
     if (bundle is None) == (text is None):
         raise ValueError(
             f"DICOM wants to know what made the outlines: name it by --bundle DIR, --made-by {BY_HAND} or --made-by "

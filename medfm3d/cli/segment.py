@@ -43,7 +43,6 @@ from medfm3d.inference import (
     write_shared_summary,
 )
 from medfm3d.volumes import VolumeError, output_name
-from medfm3d.volumes.dicom_labels import uncoded_organs
 from medfm3d.volumes.paths import RTSTRUCT_SUFFIX, SEG_SUFFIX, dicom_labels_suffix
 
 
@@ -265,7 +264,7 @@ def run_segmentation(
         "resumed": len(kept),
         "not_done_yet": len(all_inputs) - listed,
         "cases": [asdict(record) for record in cases],
-        "uncoded": uncoded_organs(card["plan"]["organs"]) if dicom_labels_suffix(SUFFIXES[output_format]) else [],
+        "uncoded": _uncoded(card["plan"]["organs"], output_format),
         "changes": changes,
         "log_priors": [one for one in list_log_priors(output) or [] if one["case"] in names] if logit_priors else [],
         "quality": list_quality(output, names),
@@ -274,6 +273,14 @@ def run_segmentation(
         "segmentation_s": elapsed,
         "case_s": elapsed / max(1, len(waiting)),
     }
+
+
+def _uncoded(organs: Sequence[str], output_format: OutputFormat) -> list[str]:
+    if dicom_labels_suffix(SUFFIXES[output_format]) is None:
+        return []
+    from medfm3d.volumes.dicom_labels import uncoded_organs  # takes time to load
+
+    return uncoded_organs(organs)
 
 
 def require_all(result: Mapping[str, Any]) -> None:

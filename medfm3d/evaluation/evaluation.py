@@ -1,7 +1,6 @@
 """The scores of a folder of masks."""
 
 import csv
-import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from medfm3d.evaluation.pairing import list_cases, list_predictions, pair_cases
 from medfm3d.evaluation.scores import OrganScore, score_case
 from medfm3d.evaluation.summary import OrganSummary, summarise_organ
 from medfm3d.volumes import read_label
+from medfm3d.volumes.whole_file import whole_file
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,10 @@ class Evaluation:
     def to_csv(self, path: str | Path) -> Path:
         """Write one line per case and organ; what has no value stays empty."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as temporary:
-            whole = Path(temporary) / path.name
-            with whole.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, [field.name for field in fields(OrganScore)])
-                writer.writeheader()
-                writer.writerows(asdict(score) for score in self.scores)
-            whole.replace(path)
+        with whole_file(path) as whole, whole.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(OrganScore)])
+            writer.writeheader()
+            writer.writerows(asdict(score) for score in self.scores)
         return path
 
     def _dice_table(self) -> np.ndarray:

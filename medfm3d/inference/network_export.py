@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from medfm3d.encoders import file_sha256
-from medfm3d.inference.bundle_reader import read_card, read_plan
+from medfm3d.inference.bundle_reader import read_card
 from medfm3d.inference.bundle_writer import BundleError
 from medfm3d.inference.case_segmenter import WEIGHTS, CaseSegmenter
 from medfm3d.inference.onnx_network import ORGANS_KEY, WEIGHTS_KEY, WINDOW_KEY, OnnxNetwork, require_export_packages
 
 TOLERANCE = 1e-3  # of logits
 INPUT, OUTPUT = "image", "pred"
-LARGEST_BATCH = 1024  # that is declared; memory ends sooner
+DYNAMIC_BATCH = ({0: torch.export.Dim("batch", min=1, max=1024)},)  # of the one input; memory ends sooner
 
 
 class ExportFormat(str, Enum):
@@ -57,10 +57,11 @@ def export_network(
     """
     if int8 and format != ExportFormat.ONNX:
         raise ValueError(f"int8 files are written as onnx alone, not as {format.value}")
-    output, plan, weights = Path(output), read_plan(bundle), Path(bundle) / WEIGHTS
+    output, card, weights = Path(output), read_card(bundle), Path(bundle) / WEIGHTS
     if format == ExportFormat.ONNX:
         require_export_packages("onnx", "onnxscript", "onnxruntime")
-    network = CaseSegmenter(bundle, {"datalist": [], "device": "cpu"}).network
+    segmenter = CaseSegmenter(bundle, {"datalist": [], "device": "cpu"})
+    network, plan = segmenter.network, segmenter.plan
     network.precision = "float32"
     network.requires_grad_(False)
     windows = _windows(network.encoder.in_channels, plan.window, seed)
@@ -68,12 +69,19 @@ def export_network(
         WEIGHTS_KEY: file_sha256(weights),
         WINDOW_KEY: " ".join(str(side) for side in plan.window),
         ORGANS_KEY: json.dumps(plan.organs),
-        "medfm3d_bundle": read_card(bundle)["name"],
+        "medfm3d_bundle": card["name"],
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
         partial = Path(folder) / "network.onnx"
-        run = _WRITERS[format](network, windows, partial, told, int8, weights)
+        match format:
+            case ExportFormat.ONNX:
+                _write_onnx(network, windows, partial, told, int8)
+                run = OnnxNetwork(partial, weights)
+            case ExportFormat.TORCHSCRIPT:
+                run = _write_torchscript(network, windows, partial, told)
+            case ExportFormat.TORCH_EXPORT:
+                run = _write_program(network, windows, partial, told)
         largest, changed = _difference(network, run, windows)
         if largest > TOLERANCE and not int8:
             raise BundleError(
@@ -93,19 +101,16 @@ def export_network(
     }
 
 
-def _write_onnx(
-    network: nn.Module, windows: Tensor, file: Path, told: dict[str, str], int8: bool, weights: Path
-) -> Callable[[Tensor], Tensor]:
+def _write_onnx(network: nn.Module, windows: Tensor, file: Path, told: dict[str, str], int8: bool) -> None:
     import onnx
 
-    batch = {0: torch.export.Dim("batch", min=1, max=LARGEST_BATCH)}
     torch.onnx.export(
         network,
         (windows,),
         str(file),
         input_names=[INPUT],
         output_names=[OUTPUT],
-        dynamic_shapes=(batch,),
+        dynamic_shapes=DYNAMIC_BATCH,
         dynamo=True,
         external_data=False,
         verbose=False,
@@ -115,7 +120,6 @@ def _write_onnx(
     model = onnx.load(str(file))
     onnx.helper.set_model_props(model, told)
     onnx.save(model, str(file))
-    return OnnxNetwork(file, weights)
 
 
 def _quantise(file: Path) -> None:
@@ -136,30 +140,20 @@ def _quantise(file: Path) -> None:
 
 
 def _write_torchscript(
-    network: nn.Module, windows: Tensor, file: Path, told: dict[str, str], int8: bool, weights: Path
+    network: nn.Module, windows: Tensor, file: Path, told: dict[str, str]
 ) -> Callable[[Tensor], Tensor]:
     traced = torch.jit.trace(network, windows, check_trace=False)
     torch.jit.save(traced, str(file), _extra_files={"medfm3d.json": json.dumps(told)})
     return torch.jit.load(str(file))
 
 
-def _write_program(
-    network: nn.Module, windows: Tensor, file: Path, told: dict[str, str], int8: bool, weights: Path
-) -> Callable[[Tensor], Tensor]:
-    batch = {0: torch.export.Dim("batch", min=1, max=LARGEST_BATCH)}
-    program = torch.export.export(network, (windows,), dynamic_shapes=(batch,))
+def _write_program(network: nn.Module, windows: Tensor, file: Path, told: dict[str, str]) -> Callable[[Tensor], Tensor]:
+    program = torch.export.export(network, (windows,), dynamic_shapes=DYNAMIC_BATCH)
     archive = file.with_name("network.pt2")  # it insists on its suffix
     torch.export.save(program, archive, extra_files={"medfm3d.json": json.dumps(told)})
     archive.replace(file)
     with file.open("rb") as opened:
         return torch.export.load(opened).module()
-
-
-_WRITERS = {
-    ExportFormat.ONNX: _write_onnx,
-    ExportFormat.TORCHSCRIPT: _write_torchscript,
-    ExportFormat.TORCH_EXPORT: _write_program,
-}
 
 
 def _windows(channels: int, window: tuple[int, ...], seed: int) -> Tensor:

@@ -1,6 +1,5 @@
 """Pictures of what a masked autoencoder makes of a window it has not trained on."""
 
-import uuid
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -13,6 +12,7 @@ from medfm3d.pretraining.mae_module import MAEModule
 from medfm3d.pretraining.masked_network import MaskedNetwork
 from medfm3d.pretraining.masking import seeded_generator
 from medfm3d.pretraining.scaled_blocks import is_sharded
+from medfm3d.volumes.whole_file import whole_file
 
 PLANES = ("sagittal", "coronal", "axial")  # slices across the first, second and third axis of RAS
 
@@ -82,11 +82,6 @@ def draw_reconstruction(network: MaskedNetwork, window: Tensor, seed: int) -> Fi
 def save_figure(figure: Figure, path: str | Path) -> Path:
     """Write a figure as PNG; an existing file is replaced at once."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.png")
-    try:
-        figure.savefig(partial, dpi=110)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as whole:
+        figure.savefig(whole, dpi=110, format="png")
     return path

@@ -12,10 +12,10 @@ from monailabel.tasks.infer.bundle import BundleInferTask
 from monailabel.utils.others.generic import device_list
 
 from medfm3d.inference import BundleError
+from medfm3d.serving.refusals import refusing
 from medfm3d.serving.segments import slicer_names
 from medfm3d.serving.served_bundle import ServedBundle
 from medfm3d.volumes import VolumeError
-from medfm3d.volumes.errors import causes
 
 
 class _BundleTask(BundleInferTask):
@@ -90,15 +90,8 @@ class AdaptedInferTask(InferTask):
         if not self.bundle.trained:
             steps = "outline the organs in a few scans, press Submit Label for each, then Train"
             raise HTTPException(409, f"{self.bundle.name} is not trained yet: {steps}")
-        if not request.get("image"):
-            raise HTTPException(404, "there is no such scan in the server's folder; press Next Sample, or upload it")
-        try:
+        with refusing(request, (VolumeError, BundleError)):
             file, result = self._newest()(request)
-        except Exception as error:
-            ours = [cause for cause in causes(error) if isinstance(cause, (VolumeError, BundleError))]
-            if not ours:
-                raise
-            raise HTTPException(422, str(ours[0])) from error
         result["label_names"] = slicer_names(self.bundle.organs)
         return file, result
 

@@ -5,13 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastapi import HTTPException
 from monailabel.interfaces.tasks.infer_v2 import InferType
 from monailabel.tasks.infer.bundle import BundleInferTask
 
 from medfm3d.segmentation.prompts import PromptError
+from medfm3d.serving.refusals import refusing
 from medfm3d.volumes import VolumeError
-from medfm3d.volumes.errors import causes
 
 
 class PromptedInferTask(BundleInferTask):
@@ -35,15 +34,8 @@ class PromptedInferTask(BundleInferTask):
             HTTPException: if there is no such image (404), or image or prompts cannot be used (422); its detail says
                 what to do.
         """
-        if not request.get("image"):
-            raise HTTPException(404, "there is no such scan in the server's folder; press Next Sample, or upload it")
-        try:
+        with refusing(request, (VolumeError, PromptError)):
             return super().__call__(request, callbacks)
-        except Exception as error:
-            ours = [cause for cause in causes(error) if isinstance(cause, (VolumeError, PromptError))]
-            if not ours:
-                raise
-            raise HTTPException(422, str(ours[0])) from error
 
 
 def is_prompted(path: Path) -> bool:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from medfm3d.inference import quality_file
 from medfm3d.inference.case_files import case_file
 from medfm3d.serving.scan_features import scan_features
 from medfm3d.serving.served_bundle import ServedBundle
-
-_QUALITY_SUFFIX = "_quality.json"
+from medfm3d.volumes.whole_file import whole_file
 
 
 class ScanOutlook:
@@ -32,12 +32,8 @@ class ScanOutlook:
     def compute_features(self, scan: Path) -> None:
         """Compute and keep the features of a scan; errors as of `scan_features`."""
         features = scan_features(scan)
-        file = self._features_file(scan)
-        part = file.with_name(f".{file.name}")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as opened:
-            np.save(opened, features)
-        part.replace(file)
+        with whole_file(self._features_file(scan)) as whole:
+            np.save(whole, features)
 
     def unusable(self, scan: Path) -> bool:
         """Whether the scan, as it is now, was found to be unusable."""
@@ -50,7 +46,7 @@ class ScanOutlook:
 
     def predicted_dice(self, scan: Path) -> float | None:
         """Return the predicted Dice of the mask that the model in place makes, over organs; None if not known."""
-        file = case_file(self.notes, scan, _QUALITY_SUFFIX)
+        file = quality_file(self.notes, scan)
         if not self.bundle.trained or not _newer(file, scan) or not _newer(file, self.bundle.path / "models/model.pt"):
             return None
         dice = json.loads(file.read_text(encoding="utf-8")).get("predicted_dice") or {}

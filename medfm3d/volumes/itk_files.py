@@ -15,7 +15,7 @@ _ANATOMICAL_SPACES = {
     *("left-posterior-superior", "right-anterior-superior", "left-anterior-superior"),
     *("lps", "ras", "las"),
 }
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def read_itk(path: Path) -> Volume:
@@ -47,7 +47,7 @@ def from_itk(image: sitk.Image, source: Path | None = None) -> Volume:
     affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
     array = sitk.GetArrayFromImage(image).transpose()
-    return Volume(array.astype(np.float32) if array.dtype == np.float64 else array, _LPS_TO_RAS @ affine, source)
+    return Volume(array.astype(np.float32) if array.dtype == np.float64 else array, LPS_TO_RAS @ affine, source)
 
 
 def to_itk(volume: Volume) -> sitk.Image:
@@ -55,7 +55,7 @@ def to_itk(volume: Volume) -> sitk.Image:
     array = volume.array.astype(np.uint8) if volume.array.dtype == bool else volume.array
     array = array.astype(np.float32) if array.dtype == np.float16 else array
     image = sitk.GetImageFromArray(np.ascontiguousarray(array.transpose()))
-    affine = _LPS_TO_RAS @ volume.affine
+    affine = LPS_TO_RAS @ volume.affine
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     image.SetSpacing(spacing.tolist())
     image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())

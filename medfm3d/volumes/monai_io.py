@@ -1,9 +1,10 @@
 """The ends of a MONAI pipeline: scans in and masks out, with their geometry."""
 
 from collections.abc import Hashable, Mapping
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from medfm3d.volumes.paths import dicom_labels_suffix, output_name
 from medfm3d.volumes.reading import read_label, read_volume
 from medfm3d.volumes.volume import Volume
 from medfm3d.volumes.writing import write_volume
+
+if TYPE_CHECKING:
+    from medfm3d.volumes.dicom_labels import MadeBy
 
 
 class LoadVolumed(LoadImaged):
@@ -120,10 +124,17 @@ class SaveVolumed(SaveImaged):
             self.written.append(self._write(Volume(array, np.asarray(tensor.affine)), scan, path))
         return result
 
+    @cached_property
+    def _made_by(self) -> "MadeBy":
+        """The same for all masks, and read out of the whole file of weights."""
+        from medfm3d.volumes.dicom_labels import made_by_bundle
+
+        return made_by_bundle(self.bundle)
+
     def _write(self, mask: Volume, scan: Path, path: Path) -> Path:
         if dicom_labels_suffix(path) is None:
             return write_volume(mask, path)
-        from medfm3d.volumes.dicom_labels import made_by_bundle, write_dicom_labels  # they take a second to load
+        from medfm3d.volumes.dicom_labels import write_dicom_labels  # takes a second to load
 
         self.check_scan(scan)
-        return write_dicom_labels(mask, self.organs, scan, path, made_by_bundle(self.bundle))
+        return write_dicom_labels(mask, self.organs, scan, path, self._made_by)

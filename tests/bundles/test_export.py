@@ -32,6 +32,15 @@ from medfm3d.volumes import read_label
 BundleCommand = Callable[..., object]
 
 
+# What MONAI's export commands are told of an adapted bundle, in whose folder they run.
+PLACES = {
+    "net_id": "network_def",
+    "ckpt_file": "models/model.pt",
+    "meta_file": "configs/metadata.json",
+    "config_file": "configs/inference.json",
+}
+
+
 def windows(bundle: Path, count: int) -> torch.Tensor:
     return torch.randn(count, 1, *read_plan(bundle).window, generator=torch.Generator().manual_seed(5))
 
@@ -57,16 +66,7 @@ def onnx_file(adapted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_monai_exports_torchscript(adapted: Path, monai_bundle: BundleCommand, tmp_path: Path) -> None:
-    monai_bundle(
-        "ckpt_export",
-        adapted,
-        net_id="network_def",
-        filepath=tmp_path / "model.ts",
-        ckpt_file="models/model.pt",
-        meta_file="configs/metadata.json",
-        config_file="configs/inference.json",
-        use_trace=True,
-    )
+    monai_bundle("ckpt_export", adapted, filepath=tmp_path / "model.ts", use_trace=True, **PLACES)
     image = windows(adapted, 3)
     extra = {"metadata.json": ""}
     exported = torch.jit.load(str(tmp_path / "model.ts"), _extra_files=extra)
@@ -77,15 +77,7 @@ def test_monai_exports_torchscript(adapted: Path, monai_bundle: BundleCommand, t
 
 @pytest.mark.slow
 def test_monai_exports_onnx(adapted: Path, monai_bundle: BundleCommand, tmp_path: Path) -> None:
-    monai_bundle(
-        "onnx_export",
-        adapted,
-        net_id="network_def",
-        filepath=tmp_path / "model.onnx",
-        ckpt_file="models/model.pt",
-        meta_file="configs/metadata.json",
-        config_file="configs/inference.json",
-    )
+    monai_bundle("onnx_export", adapted, filepath=tmp_path / "model.onnx", **PLACES)
     image = windows(adapted, 1)
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
     (given,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ import pydicom
 import pytest
 from dicom_series import write_series
 
-from medfm3d.cli import main
 from medfm3d.volumes import Volume, read_label, read_volume, reorient, write_volume
 from medfm3d.volumes.dicom_labels import MadeBy, read_dicom_labels, write_dicom_labels
 
@@ -82,19 +80,12 @@ def test_a_nifti_scan_has_no_series_and_the_others_go_on(
 
 
 @pytest.fixture
-def convert(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+def convert(command_line):
     """Run `medfm3d convert --NAME VALUE ...` and return its exit code and all that it printed."""
 
     def run(**options: object) -> tuple[int, str]:
-        words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-        monkeypatch.setattr(sys, "argv", ["medfm3d", "convert", *words])
-        code = 0
-        try:
-            main()
-        except SystemExit as ending:
-            code = ending.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out + captured.err
+        words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
+        return command_line("convert", *words)
 
     return run
 

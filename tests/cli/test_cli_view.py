@@ -1,14 +1,13 @@
 """`medfm3d view` from the command line; the page itself is tested in tests/evaluation/viewer."""
 
-import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
-from medfm3d.cli import main
 from medfm3d.cli import view as view_module
 from medfm3d.evaluation.viewer import ViewerServer, assets
 
@@ -16,20 +15,9 @@ Run = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Run:
+def command(command_line: Run) -> Run:
     """Run `medfm3d view ARGUMENTS` in this process and return its exit code and all that it printed."""
-
-    def run(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["medfm3d", "view", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as ending:
-            code = ending.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out + captured.err
-
-    return run
+    return partial(command_line, "view")
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from medfm3d.encoders.vit import ViTEncoder
 from medfm3d.encoders.weights import WeightsError, load_encoder
 from medfm3d.volumes import write_json
 from medfm3d.volumes.intensity import CT_CENTRE_HU, CT_SPREAD_HU
+from medfm3d.volumes.whole_file import whole_file
 
 TRAINERS = Path(__file__).with_name("trainers")
 CONFIGURATION = "3d_fullres"
@@ -110,10 +111,8 @@ def export_for_nnunet(
         _fold_intensity(tensors, intensity, statistics["mean"], statistics["std"])
     loaded = _fit(network, tensors, pretrained.path)
     network.load_state_dict(network.state_dict() | loaded)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.partial")
-    torch.save({"network_weights": network.state_dict(), "medfm3d_provenance": dict(pretrained.provenance)}, partial)
-    partial.replace(output)
+    with whole_file(output) as whole:
+        torch.save({"network_weights": network.state_dict(), "medfm3d_provenance": dict(pretrained.provenance)}, whole)
     plans_path = write_json(changed, plans_file.with_name(f"{name}.json"))
     commands = [
         f"nnUNetv2_train {changed['dataset_name']} {CONFIGURATION} 0 -p {name} -tr {planned.trainer} "

@@ -1,6 +1,5 @@
 """A trained promptable network as the weights of its bundle."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,8 @@ import lightning.pytorch as pl
 import torch
 
 from medfm3d.segmentation.prompts.promptable_segmenter import PromptableSegmenter
+from medfm3d.volumes import write_json
+from medfm3d.volumes.whole_file import whole_file
 
 
 def save_promptable(network: PromptableSegmenter, path: str | Path, provenance: Mapping[str, Any]) -> Path:
@@ -22,13 +23,10 @@ def save_promptable(network: PromptableSegmenter, path: str | Path, provenance: 
         provenance: any JSON values; the names that the network knows are added.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     state = {key: value.half() if value.is_floating_point() else value for key, value in network.state_dict().items()}
-    partial = path.with_name(f".{path.name}.partial")
-    torch.save(state, partial)
-    partial.replace(path)
-    card = {**provenance, "organs": list(network.organ_names)}
-    path.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    with whole_file(path) as whole:
+        torch.save(state, whole)
+    write_json({**provenance, "organs": list(network.organ_names)}, path.with_suffix(".json"))
     return path
 
 

@@ -12,17 +12,17 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
-from medfm3d.volumes.dicom_labels.made_by import MANUFACTURER, MadeBy
+from medfm3d.volumes.dicom_labels.made_by import LONGEST, MANUFACTURER, MadeBy
 from medfm3d.volumes.dicom_labels.named_masks import NamedMasks, OneByOne, check_organs
 from medfm3d.volumes.dicom_labels.organ_codes import organ_code
 from medfm3d.volumes.dicom_labels.source_series import SourceSeries, turned_onto
 from medfm3d.volumes.errors import VolumeError
+from medfm3d.volumes.itk_files import LPS_TO_RAS
 from medfm3d.volumes.palette import organ_colours
 from medfm3d.volumes.volume import Volume
 
 SERIES_NUMBER = 7001  # a number that scanners do not reach, so that viewers list it behind the scans
 _LABEL_VALUE = re.compile(r"label value (\d+)$")
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def dicom_seg(labels: Volume, organs: Mapping[str, int], series: SourceSeries, made_by: MadeBy) -> Dataset:
@@ -69,7 +69,7 @@ def dicom_seg(labels: Volume, organs: Mapping[str, int], series: SourceSeries, m
             content_description="Outlined organs",
             content_creator_name=None,
             content_label="ORGANS",
-            series_description=f"Organs by {made_by.name}"[:64],
+            series_description=f"Organs by {made_by.name}"[:LONGEST],
             specific_character_set="ISO_IR 192",
         )
     return segmentation
@@ -111,7 +111,7 @@ def _mask(segmentation: hd.seg.Segmentation, number: int, source: Path, grid: Vo
         stack = segmentation.get_volume(segment_numbers=[number])
     except (ValueError, RuntimeError, AttributeError) as error:
         raise VolumeError(f"{source}: its frames are no even stack of slices ({error}); export it again") from error
-    mask = Volume(stack.array[..., 0].astype(bool), _LPS_TO_RAS @ stack.affine, source)
+    mask = Volume(stack.array[..., 0].astype(bool), LPS_TO_RAS @ stack.affine, source)
     return mask if grid is None else _within(grid, mask)
 
 
@@ -141,7 +141,7 @@ def _description(number: int, organ: str, value: int, colour: str, made_by: Made
         segmented_property_type=code.type,
         algorithm_type=kind.AUTOMATIC if made_by.automatic else kind.MANUAL,
         algorithm_identification=algorithm_identification(made_by) if made_by.automatic else None,
-        tracking_id=f"{organ} {number}"[:64],
+        tracking_id=f"{organ} {number}"[:LONGEST],
         tracking_uid=generate_uid(),
         display_color=hd.color.CIELabColor.from_rgb(*bytes.fromhex(colour.removeprefix("#"))),
     )

@@ -9,7 +9,7 @@ from medfm3d import __version__
 from medfm3d.volumes.errors import VolumeError
 
 MANUFACTURER = "medfm3d"
-_LONGEST = 64  # characters of a value of representation LO (PS3.5, 6.2)
+LONGEST = 64  # characters of a value of representation LO (PS3.5, 6.2)
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ def made_by_bundle(bundle: str | Path) -> MadeBy:
 
 def check_text(text: str, what: str) -> str:
     """Return a text that fits into a DICOM value of representation LO; raise VolumeError for any other."""
-    if not text.strip() or len(text) > _LONGEST or "\\" in text or not text.isprintable():
+    if not text.strip() or len(text) > LONGEST or "\\" in text or not text.isprintable():
         raise VolumeError(
-            f"{text!r}: {what} must be 1 to {_LONGEST} printable characters without backslash to go into DICOM; "
+            f"{text!r}: {what} must be 1 to {LONGEST} printable characters without backslash to go into DICOM; "
             "choose another name, or write NIfTI"
         )
     return text

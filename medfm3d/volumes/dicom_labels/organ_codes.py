@@ -9,6 +9,7 @@ from importlib import resources
 
 from pydicom.sr.coding import Code
 
+from medfm3d.volumes.dicom_labels.made_by import LONGEST
 from medfm3d.volumes.organ_sides import organ_side, plain_organ_name
 
 ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")  # DICOM PS3.16, CID 7150
@@ -16,7 +17,6 @@ BODY_STRUCTURE = Code("123037004", "SCT", "Body structure")  # of which we know 
 ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically Abnormal Structure")  # CID 7150
 SIDES = {"left": Code("7771000", "SCT", "Left"), "right": Code("24028007", "SCT", "Right")}  # CID 244
 PRIVATE_SCHEME = "99MEDFM3D"  # PS3.16, 8.2: schemes that begin with 99 are private
-LONGEST_MEANING = 64  # characters of a value of representation LO (PS3.5, 6.2)
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def organ_code(organ: str) -> OrganCode:
         if paired:
             return OrganCode(code.category, code.type, SIDES[side])
     made_up = hashlib.sha256(organ.lower().encode()).hexdigest()[:12].upper()
-    return OrganCode(BODY_STRUCTURE, Code(made_up, PRIVATE_SCHEME, organ[:LONGEST_MEANING]))
+    return OrganCode(BODY_STRUCTURE, Code(made_up, PRIVATE_SCHEME, organ[:LONGEST]))
 
 
 def uncoded_organs(organs: Iterable[str]) -> list[str]:

@@ -11,7 +11,7 @@ from scipy.ndimage import find_objects
 
 from medfm3d.volumes.dicom_labels.contours import slice_polygons
 from medfm3d.volumes.dicom_labels.dicom_seg import algorithm_identification
-from medfm3d.volumes.dicom_labels.made_by import MANUFACTURER, MadeBy
+from medfm3d.volumes.dicom_labels.made_by import LONGEST, MANUFACTURER, MadeBy
 from medfm3d.volumes.dicom_labels.named_masks import check_organs
 from medfm3d.volumes.dicom_labels.organ_codes import ANATOMICAL_STRUCTURE, organ_code
 from medfm3d.volumes.dicom_labels.source_series import SourceSeries
@@ -43,7 +43,7 @@ def rtstruct(labels: Volume, organs: Mapping[str, int], series: SourceSeries, ma
     frames = series.frames(labels)
     structures, now = _new_file(series, made_by), datetime.now()
     structures.StructureSetLabel = "ORGANS"
-    structures.StructureSetName = f"Organs by {made_by.name}"[:64]
+    structures.StructureSetName = f"Organs by {made_by.name}"[:LONGEST]
     structures.StructureSetDate, structures.StructureSetTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
     structures.ReferencedFrameOfReferenceSequence = [_references(series)]
     colours = organ_colours(list(organs))
@@ -74,7 +74,7 @@ def _new_file(series: SourceSeries, made_by: MadeBy) -> hd.SOPClass:
         manufacturer_model_name=made_by.name,
         software_versions=made_by.software,
         device_serial_number=made_by.serial,
-        series_description=f"Organs by {made_by.name}"[:64],
+        series_description=f"Organs by {made_by.name}"[:LONGEST],
         specific_character_set="ISO_IR 192",
     )
     structures.copy_patient_and_study_information(scan)
@@ -113,7 +113,7 @@ def _region(organ: str, value: int, series: SourceSeries, made_by: MadeBy) -> Da
     region.ROIName = organ
     region.ROIGenerationAlgorithm = "AUTOMATIC" if made_by.automatic else "MANUAL"
     if made_by.automatic:
-        region.ROIGenerationDescription = f"{made_by.name} {made_by.version}"[:64]
+        region.ROIGenerationDescription = f"{made_by.name} {made_by.version}"[:LONGEST]
         region.ROIDerivationAlgorithmIdentificationSequence = algorithm_identification(made_by)
     return region
 

@@ -11,6 +11,7 @@ from medfm3d.volumes.dicom_labels.contours import fill_polygons
 from medfm3d.volumes.dicom_labels.named_masks import NamedMasks, OneByOne
 from medfm3d.volumes.dicom_labels.source_series import SourceSeries
 from medfm3d.volumes.errors import VolumeError
+from medfm3d.volumes.itk_files import LPS_TO_RAS
 from medfm3d.volumes.volume import Volume
 
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
@@ -62,7 +63,7 @@ def _mask(contours: list[Dataset], name: str, source: Path, series: SourceSeries
 
 def _filled(contours: list[Dataset], what: str, series: SourceSeries) -> np.ndarray:
     columns, rows, slices = series.grid.shape
-    from_patient = np.linalg.inv(np.diag([-1.0, -1.0, 1.0, 1.0]) @ series.grid.affine)
+    from_patient = np.linalg.inv(LPS_TO_RAS @ series.grid.affine)
     by_slice = defaultdict(list)
     for contour in contours:
         points = np.array(contour.ContourData, dtype=np.float64).reshape(-1, 3)

@@ -9,9 +9,9 @@ from pydicom import Dataset, dcmread
 from medfm3d.volumes.check import check_same_grid
 from medfm3d.volumes.dicom import series_slices
 from medfm3d.volumes.errors import VolumeError
+from medfm3d.volumes.itk_files import LPS_TO_RAS
 from medfm3d.volumes.volume import Volume
 
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SHARED = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "PatientID")
 # PS3.3, tables C.7-1 and C.7-3: present, but empty where not known.
 _MAY_BE_EMPTY = (
@@ -128,4 +128,4 @@ def _grid(folder: Path, slices: tuple[Dataset, ...]) -> Volume:
     affine[:3, 2] = (end - start) / (len(slices) - 1)
     affine[:3, 3] = start
     shape = (int(first.Columns), int(first.Rows), len(slices))
-    return Volume(np.broadcast_to(np.uint8(0), shape), _LPS_TO_RAS @ affine, folder)
+    return Volume(np.broadcast_to(np.uint8(0), shape), LPS_TO_RAS @ affine, folder)
