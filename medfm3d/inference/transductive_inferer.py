@@ -97,7 +97,7 @@ class TransductiveInferer(Inferer):
         # A network compiled by TensorRT is still a Segmenter, but computes with the weights it was compiled with.
         if not isinstance(network, Segmenter) or hasattr(network, "_trt_compiler"):
             raise ValueError(
-                "transductive refinement changes the network's weights: it needs a Segmenter that computes with its own, "
+                "transductive refinement changes the network's weights: it needs a Segmenter that computes with its, "
                 f"got {type(network).__name__}; leave out refinement, or what exported or compiled the network"
             )
         logits = self.inferer(inputs, network, *args, **kwargs)
