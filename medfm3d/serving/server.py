@@ -19,6 +19,8 @@ from medfm3d.volumes.paths import output_name
 
 # What MONAI Label's datastore offers; a DICOM series is a folder, and .mhd is two files, which it cannot send.
 SCAN_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+# Tells the trainings that a server starts whose they are.
+PROCESS_VARIABLE = "MEDFM3D_SERVE_PROCESS"
 
 
 class ServerError(ValueError):
@@ -126,6 +128,7 @@ def _run(studies: Studies, bundles: Sequence[ServedBundle], app: Path, host: str
         "MONAI_LABEL_SESSION_PATH": str(app / "sessions"),
         "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps([f"*{suffix}" for suffix in SCAN_SUFFIXES]),
         "MONAI_ZOO_SOURCE": "local",
+        PROCESS_VARIABLE: str(os.getpid()),
     }
     install_shim()
     from monailabel import main as monai_label

@@ -19,6 +19,7 @@ from medfm3d.segmentation import resolve_device
 from medfm3d.serving.annotations import read_annotation
 from medfm3d.serving.bundle_versions import replace_bundle
 from medfm3d.serving.served_bundle import ServedBundle
+from medfm3d.serving.server import PROCESS_VARIABLE
 from medfm3d.volumes import VolumeError, read_volume, write_volume
 
 TEMPLATE = "fewshot_organ_segmentation"
@@ -166,7 +167,6 @@ def _adapt(
     }
     workflow = open_workflow(bundle_template(TEMPLATE), "train", overrides)
     trainer = workflow.parser.get_parsed_content("train#trainer")
-    server = os.getppid()
 
     def report(engine: Engine) -> None:
         done = engine.state.iteration
@@ -175,13 +175,19 @@ def _adapt(
         on_progress(TrainingProgress(done, total, loss, time.perf_counter() - started))
 
     def stop_without_server(engine: Engine) -> None:
-        if os.getppid() != server:  # it was killed; nobody waits for this model
+        if _server_has_ended():  # it was killed; nobody waits for this model
             raise BundleError(f"{bundle.path}: the server has ended, so its training ends too; start both again")
 
     trainer.add_event_handler(Events.EPOCH_COMPLETED, report)
     trainer.add_event_handler(Events.ITERATION_COMPLETED, stop_without_server)
     workflow.run()
     workflow.finalize()
+
+
+def _server_has_ended() -> bool:
+    """Whether a server started this process and is its parent no more; it may have been killed while Python loaded."""
+    server = os.environ.get(PROCESS_VARIABLE)
+    return server is not None and os.getppid() != int(server)
 
 
 def _origin(bundle: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What the Train button does, without a server."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -73,6 +74,18 @@ def test_failures_leave_a_fresh_bundle_fresh(cohort: Cohort, bundle: ServedBundl
         train_bundle(bundle, drawn(cohort, 0), steps=1)
     assert not bundle.trained and sorted(path.name for path in bundle.path.iterdir()) == ["organs.json"]
     assert not bundle.path.with_name(".mine.new").exists()
+
+
+def test_training_ends_when_its_server_ended_before_it_began(
+    cohort: Cohort, bundle: ServedBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDFM3D_SERVE_PROCESS", str(os.getppid()))
+    train_bundle(bundle, drawn(cohort, 0), steps=1, device="cpu")
+    before = weights(bundle)
+    monkeypatch.setenv("MEDFM3D_SERVE_PROCESS", str(os.getpid()))  # that of some process which is not the parent
+    with pytest.raises(BundleError, match="the server has ended"):
+        train_bundle(bundle, drawn(cohort, 0, 2), steps=2, device="cpu")
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(bundle).items())
 
 
 def test_training_that_breaks_off_leaves_the_bundle(
