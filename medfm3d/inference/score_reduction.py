@@ -11,9 +11,12 @@ class ScoreReduction(ABC):
 
     Attributes:
         dtype: type of what is kept.
+        scale_free: whether a voxel's scores and the same scores times any positive number are reduced to the same,
+            where they are not resampled.
     """
 
     dtype: torch.dtype
+    scale_free = False
 
     def before_resampling(self, logits: Tensor) -> Tensor:
         """Return what may be interpolated between voxels: logits (C, ...) as they are, unless a reduction says more."""
@@ -48,6 +51,8 @@ class KeepLogits(ScoreReduction):
 
 class KeepLabels(ScoreReduction):
     """The most probable class of each voxel, one channel; of equally probable ones the first."""
+
+    scale_free = True
 
     def __init__(self, classes: int = 256) -> None:
         self.dtype = torch.uint8 if classes <= 256 else torch.int16
@@ -96,6 +101,7 @@ class KeepOverlappingLabels(ScoreReduction):
     """For classes that may overlap: 1 where a class has a sigmoid above one half, a channel each."""
 
     dtype = torch.uint8
+    scale_free = True
 
     def before_resampling(self, logits: Tensor) -> Tensor:
         """Return probabilities, centred on one half so that the sign decides as it does of logits."""

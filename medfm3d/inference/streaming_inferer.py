@@ -160,13 +160,15 @@ class StreamingInferer(Inferer):
         results = itertools.chain([first], results)
         del first  # a window's scores are a good part of all that is held
         background = _background(classes, self.reduction)
-        cells = CellAccumulator(grid, weight, self.accumulate, device, background)
         reduction = create_reduction(self.reduction, classes)
+        mean = not (reduction.scale_free and self.grid == "network")
+        cells = CellAccumulator(grid, weight, self.accumulate, device, background, mean)
         output = self._allocate(reduction, classes, output_grid, device)
         writer = CellWriter(grid, padding, size, output_grid, reduction, output)
         for window, run in zip(windows, wanted, strict=True):
             for cell, mean in cells.add(*next(results)) if run else cells.skip(window):
                 writer.write(cell, mean)
+                del mean  # it may be a part of the window's scores, which would be held while the next are computed
         return writer
 
     def _allocate(self, reduction: ScoreReduction, classes: int, grid: OutputGrid, device: torch.device) -> Tensor:
