@@ -26,7 +26,7 @@ class BoxedInferer(Inferer):
     The boxes come from the location prior, by way of the scan's metadata, where `LocateOrgansd` put them, or from a
     coarse search, or from both, joined. An organ whose mask touches a face of the box that is no face of the scan may
     go on behind it: then the box grows there, and is run again, until nothing touches. A scan with an organ whose place
-    is not known is run as a whole.
+    is not known is run as a whole, and so is one in whose box an organ is not found: the box may lie elsewhere.
 
     The metadata of the input get an entry `searched_share`: which share of the scan was run in the end.
 
@@ -71,10 +71,14 @@ class BoxedInferer(Inferer):
         region = self.region(inputs, network, *args, **kwargs)
         while True:
             said = self._run(inputs, region, network, *args, **kwargs)
-            touched = _touched_faces(said.argmax(dim=1)[0] > 0, region, sides)
-            if not touched.any():
+            labels = said.argmax(dim=1)[0]
+            touched = _touched_faces(labels > 0, region, sides)
+            if touched.any():
+                region = grown(region, touched * self.growth, sides)
+            elif region != whole(sides) and len(labels[labels > 0].unique()) < said.shape[1] - 1:
+                region = whole(sides)  # an organ is missing: it may lie elsewhere
+            else:
                 break
-            region = grown(region, touched * self.growth, sides)
         inputs.meta[SEARCHED_KEY] = float(np.prod([span.stop - span.start for span in region]) / np.prod(sides))
         boxed = MetaTensor(said).copy_meta_from(inputs)
         affine = torch.as_tensor(inputs.affine, dtype=torch.float64).clone()

@@ -129,6 +129,22 @@ def test_a_box_that_cuts_an_organ_grows_until_it_does_not() -> None:
     assert inner.shapes[-1][0] == 60
 
 
+def test_a_box_without_its_organ_is_given_up_for_the_whole_scan() -> None:
+    image = torch.zeros(1, 1, 40, 20, 20)
+    image[0, 0, 4:8, 4:8, 4:8] = 200
+    inner = Counting()
+    scan = with_boxes(image, {"a": OrganBox((27.0, 5.0, 5.0), (37.0, 15.0, 15.0))})
+    logits = BoxedInferer(inner, (8, 8, 8))(scan, bright)
+    np.testing.assert_array_equal(in_the_scan(logits, image.shape[2:], np.eye(4)), image[0, 0].numpy() > 100)
+    assert len(inner.shapes) == 2 and inner.shapes[-1] == (40, 20, 20) and scan.meta["searched_share"] == 1
+    # A scan without it is looked at once more, and not for ever.
+    inner = Counting()
+    BoxedInferer(inner, (8, 8, 8))(
+        with_boxes(torch.zeros_like(image), {"a": OrganBox((27, 5, 5), (37, 15, 15))}), bright
+    )
+    assert len(inner.shapes) == 2
+
+
 def test_what_lies_outside_the_box_is_background() -> None:
     image = torch.zeros(1, 1, 40, 20, 20)
     image[0, 0, 4:8, 4:8, 4:8] = image[0, 0, 30:34, 8:12, 8:12] = 200
@@ -149,7 +165,7 @@ def test_the_box_is_no_smaller_than_a_window_and_holds_all_organs() -> None:
     ):
         inner = Counting()
         BoxedInferer(inner, (16, 16, 16))(with_boxes(image, boxes), bright)
-        assert inner.shapes == [expected]
+        assert inner.shapes[0] == expected  # then the whole, as there is nothing in the box
 
 
 def test_scans_that_were_not_located_are_refused() -> None:

@@ -121,14 +121,14 @@ def test_without_a_prior_the_mask_is_that_of_the_whole_at_a_part_of_its_windows(
 
 def test_both_are_joined_and_what_is_not_found_has_the_priors_box() -> None:
     own, beside, elsewhere = cube(10, 10, 10), cube(14, 12, 12, side=10), cube(26, 26, 20, side=6)
-    image = with_prior(scan((own, 300)), a=beside, b=elsewhere)
+    image = with_prior(scan((own, 300), (cube(27, 27, 21, side=2), -300)), a=beside, b=elsewhere)
     coarse = CoarseSearch(Labels(), ["a", "b"], margin=1)
     inner = Logits()
     boxed = BoxedInferer(inner, (4, 4, 4), box_search="both", coarse=coarse)
     region = boxed.region(image, network)
     assert all(holds(region, box) for box in (own, beside, elsewhere))
     logits = boxed(image, network)
-    assert inner.sides == [tuple(span.stop - span.start for span in region)], "one run: the organ is in the box"
+    assert inner.sides == [tuple(span.stop - span.start for span in region)], "one run: both organs are in the box"
     assert (mask_in(logits, image)[own] == 1).all()
     by_prior = BoxedInferer(inner, (4, 4, 4)).region(image, network)
     assert not holds(by_prior, own) and holds(by_prior, beside)
@@ -150,7 +150,7 @@ def test_an_organ_that_nobody_can_place_is_searched_everywhere() -> None:
 
 def test_the_coarse_pass_counts_where_an_organ_grows_out_of_its_box() -> None:
     organ = (slice(5, 40), slice(10, 14), slice(10, 14))
-    image = with_prior(scan((organ, 300)), a=cube(18, 8, 8))
+    image = with_prior(scan((organ, 300), (cube(20, 9, 9, side=1), -300)), a=cube(18, 8, 8))
     grows, found_first = Logits(), Logits()
     BoxedInferer(grows, (4, 4, 4), growth=8)(image, network)
     coarse = CoarseSearch(Labels(), ["a"], reach=20)
