@@ -33,8 +33,6 @@ class SupportDataset(Dataset):
         cached_windows: augmented windows per case whose features are cached.
         seed: of the order in which cached windows are drawn.
         cache_dir: folder of preprocessed cases that later trainings may use; see `ContentKeyedCache`.
-        pseudo_labelled: further scans, with masks that an earlier model made of them, in the form of `data`; every
-            second window is of one of these (self-training).
 
     Raises:
         ValueError: if there are no cases.
@@ -51,13 +49,15 @@ class SupportDataset(Dataset):
         cached_windows: int = 16,
         seed: int = 0,
         cache_dir: str | Path | None = None,
-        pseudo_labelled: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         if not data:
             raise ValueError("the support set is empty: name at least one labelled case")
-        self.cases = _preprocessed(data, preprocessing, cache_dir)
-        # Masks of a model are of one training: they are not worth a place in the cache.
-        self.pseudo_labelled = _preprocessed(pseudo_labelled, preprocessing, None) if pseudo_labelled else []
+        paths = [{"image": str(case["image"]), "label": str(case["label"])} for case in data]
+        if cache_dir is None:
+            self.cases = CacheDataset(paths, preprocessing, cache_rate=1.0, num_workers=1, progress=False)
+        else:
+            kept = ContentKeyedCache(paths, preprocessing, cache_dir)
+            self.cases = [kept[index] for index in range(len(kept))]
         self.augmentation = augmentation
         self.windows_per_epoch = windows_per_epoch
         self.network = network
@@ -81,27 +81,13 @@ class SupportDataset(Dataset):
         return {"image": item["image"].float(), "label": item["label"]}
 
     def _window(self, index: int) -> dict[str, Tensor]:
-        cases = self.cases
-        if self.pseudo_labelled:
-            index, second = divmod(index, 2)
-            cases = self.pseudo_labelled if second else self.cases
-        window = self.augmentation(cases[index % len(cases)])
+        window = self.augmentation(self.cases[index % len(self.cases)])
         return {key: plain_tensor(window[key]) for key in ("image", "label")}
 
     @torch.no_grad()
     def _fill_feature_cache(self) -> None:
         device = next(iter(self.network.parameters())).device
-        for index in range((len(self.cases) + len(self.pseudo_labelled)) * self.cached_windows):
+        for index in range(len(self.cases) * self.cached_windows):
             window = self._window(index)
             features = self.network.features(window["image"][None].to(device))
             self.feature_cache.append({"image": features[0].half().cpu(), "label": window["label"]})
-
-
-def _preprocessed(
-    data: Sequence[Mapping[str, Any]], preprocessing: Callable, cache_dir: str | Path | None
-) -> Sequence[Any]:
-    paths = [{"image": str(case["image"]), "label": str(case["label"])} for case in data]
-    if cache_dir is None:
-        return CacheDataset(paths, preprocessing, cache_rate=1.0, num_workers=1, progress=False)
-    kept = ContentKeyedCache(paths, preprocessing, cache_dir)
-    return [kept[index] for index in range(len(kept))]

@@ -14,7 +14,6 @@ from rich.markup import escape
 
 from medfm3d.adaptation import AUTO, METHODS, AdaptationPlan, encoder_remarks
 from medfm3d.cli.options import Device, JsonFile, Organs, Seed, parse_arguments, parse_organs, start, write_result
-from medfm3d.cli.self_training import pseudo_labels
 from medfm3d.cohorts import Cohort, cohort_from_folders
 from medfm3d.encoders.public_weights import find_encoder
 from medfm3d.inference import bundle_template, check_output, read_card, run_workflow
@@ -41,15 +40,6 @@ def adapt(
         str | None, typer.Option(help="Imported weights by name (see `medfm3d weights`), or the file of an encoder.")
     ] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="Steps, instead of the method's own.")] = None,
-    self_training: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Learn a second time, also from so many scans without label maps as a first model outlines them: more "
-            "accurate, in twice the time.",
-            metavar="SCANS",
-        ),
-    ] = 0,
     modality: Annotated[str, typer.Option(help="CT, MR, or auto to tell from the intensities.")] = "auto",
     spacing_mm: Annotated[float | None, typer.Option(help="Working voxel size instead of the median's.")] = None,
     device: Device = "auto",
@@ -71,7 +61,6 @@ def adapt(
             iterations=iterations,
             modality=modality,
             spacing_mm=spacing_mm,
-            self_training=self_training,
             device=device,
             seed=seed,
         )
@@ -111,43 +100,22 @@ def run_adaptation(
     iterations: int | None = None,
     modality: str = "auto",
     spacing_mm: float | None = None,
-    self_training: int = 0,
     device: str = "auto",
     seed: int = 0,
     config: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Run the template bundle's train workflow, twice with self-training; see `adapt`.
+    """Run the template bundle's train workflow; see `adapt`.
 
     With an encoder other than the shipped one the decoder starts fresh, and the result has `encoder_remarks`: what
     differs between these scans and those that it was trained on.
 
     `config` replaces further values of the workflow's config, by id. Returns what was done, with `adaptation_s` and the
     number of `trained_parameters`.
-
-    Raises:
-        CohortError: if self-training is asked for and all scans have label maps.
     """
     started = time.perf_counter()
     check_output(output)
     if names is None:
         names = [case.name for case in cohort.cases if case.label is not None]
-    if self_training:
-        options = {
-            "names": names,
-            "method": method,
-            "method_arguments": method_arguments,
-            "encoder": encoder,
-            "iterations": iterations,
-            "modality": modality,
-            "spacing_mm": spacing_mm,
-            "device": device,
-            "seed": seed,
-        }
-        with pseudo_labels(cohort, self_training, output, seed, device) as (teacher, outlined):
-            run_adaptation(cohort, organs, teacher, config=config, **options)
-            both = {**(config or {}), "pseudo_labelled": outlined()}
-            result = run_adaptation(cohort, organs, output, config=both, **options)
-        return {**result, "adaptation_s": time.perf_counter() - started}
     overrides = {
         "cohort": cohort,
         "output_dir": str(output),

@@ -56,7 +56,6 @@ def write_bundle(
     priors: Sequence[str] = tuple(PRIORS),
     training_priors: Sequence[str] = (),
     boxed: bool = False,
-    pseudo_labelled: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Complete the bundle whose trained `models/model.pt` lies in the staging folder, and move it to its place.
 
@@ -83,7 +82,6 @@ def write_bundle(
         priors: names of the organ priors that are fitted and stored.
         training_priors: names of those that were constraints in training.
         boxed: whether it was trained inside the organs' box; inference then starts out boxed too.
-        pseudo_labelled: scans that were learnt from with masks of an earlier model, each with `name`, `image`, `label`.
 
     Returns:
         The bundle's folder.
@@ -115,7 +113,6 @@ def write_bundle(
         "boxed": boxed,
         "seed": seed,
         "support": [case.name for case in support],
-        "pseudo_labelled": [case["name"] for case in pseudo_labelled],
         "encoder": encoder,
         "encoder_arguments": dict(encoder_arguments or {}),
         "encoder_pretrained": encoder_weights is not None,
@@ -208,18 +205,12 @@ def _write_readme(path: Path, card: Mapping[str, Any]) -> None:
     if origin is not None:
         warning = f": {origin['licence']['warning']}" if origin["licence"]["warning"] else ""
         terms = f"\nIts encoder is {origin['title']}, licence {origin['licence']['name']}{warning}.\n"
-    outlined = ""
-    if others := card["pseudo_labelled"]:
-        outlined = (
-            f"It also learnt from {len(others)} scans without labels, as a first model of the same labelled scans "
-            f"outlined them: {', '.join(others)}.\n"
-        )
     text = f"""# {card["name"]}
 
 A MONAI bundle that outlines organs in {plan["modality"]}, adapted by medfm3d {card["medfm3d_version"]} from
 {len(card["support"])} labelled scans ({", ".join(card["support"])}) with method `{card["method"]}`,
 {card["iterations"]} steps, seed {card["seed"]}, on {card["date"]}.
-{outlined}
+
 | label id | organ |
 |---|---|
 {organs}

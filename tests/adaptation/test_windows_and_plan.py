@@ -1,7 +1,5 @@
 """From support cases to training windows."""
 
-import itertools
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -221,20 +219,6 @@ def test_fresh_windows_for_methods_that_train_the_decoder(folder: Path) -> None:
         dataset[4]
     with pytest.raises(ValueError, match="empty"):
         SupportDataset([], preprocessing(), Compose([]), 4, create_adapter("decoder"), None)
-
-
-def test_every_second_window_is_of_a_scan_that_a_model_outlined() -> None:
-    def named(*numbers: int) -> list[dict[str, str]]:
-        return [{"image": str(number), "label": str(number)} for number in numbers]
-
-    def window(case: dict[str, str]) -> dict[str, torch.Tensor]:
-        return {key: torch.tensor(int(case[key])) for key in ("image", "label")}
-
-    method = create_adapter("decoder")
-    dataset = SupportDataset(named(0, 1), Compose([]), window, 12, method, None, pseudo_labelled=named(10, 11, 12))
-    seen = [int(dataset[0]["image"]) for _ in range(12)]
-    assert Counter(seen) == {0: 3, 1: 3, 10: 2, 11: 2, 12: 2}
-    assert all((one < 10) != (other < 10) for one, other in itertools.pairwise(seen))
 
 
 def test_cached_features_are_those_of_the_network_and_computed_once(folder: Path) -> None:

@@ -1,11 +1,9 @@
 """adapt, segment, evaluate, report, info and demo by the command line: results for scripts, exit codes, messages."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from medfm3d.cohorts import read_cohort
 from medfm3d.inference import read_card
@@ -24,30 +22,6 @@ def test_adapt_with_the_documented_options(medfm3d, small_cohort: Path, tmp_path
     written = json.loads(result.read_text())
     assert written["support"] == ["case_1", "case_3"] and written["seed"] == 3 and written["adaptation_s"] > 0
     assert read_card(output)["plan"]["organs"] == {"cube": 2, "ball": 5}
-
-
-@pytest.mark.slow
-def test_self_training_learns_from_scans_without_labels(medfm3d, small_cohort: Path, tmp_path: Path) -> None:
-    labels, output, result = tmp_path / "labels", tmp_path / "adapted", tmp_path / "result.json"
-    labels.mkdir()
-    for name in ("case_1.nii.gz", "case_3.nii.gz"):
-        shutil.copy(small_cohort / "labelsTr" / name, labels)
-    where = ("--images", small_cohort / "imagesTr", "--labels", labels, "--organs", ORGANS)
-    code, said = medfm3d(
-        "adapt", *where, "--iterations", 60, "--self-training", 3, "--output", output, "--json", result
-    )
-    assert code == 0, said
-    written = json.loads(result.read_text())
-    others = written["pseudo_labelled"]
-    assert written["support"] == ["case_1", "case_3"]
-    assert 1 <= len(others) <= 3 and not set(others) & {"case_1", "case_3"}
-    assert ", ".join(others) in (output / "docs" / "README.md").read_text()
-    assert json.loads((output / "configs" / "train.json").read_text())["pseudo_labelled"] == []
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapted", "labels", "result.json"]  # no first bundle
-
-    code, said = medfm3d("adapt", "--images", labels, "--labels", labels, "--organs", ORGANS,
-                         "--self-training", 3, "--output", tmp_path / "none")  # fmt: skip
-    assert code == 1 and "every scan has a label map" in said and not (tmp_path / "none").exists()
 
 
 def test_segment_evaluate_and_report(medfm3d, bundle: Path, small_cohort: Path, tmp_path: Path) -> None:

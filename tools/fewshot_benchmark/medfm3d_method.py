@@ -14,7 +14,6 @@ from medfm3d.encoders import read_header
 from medfm3d.inference import bundle_template
 
 SEGMENT = "segment."
-SELF_TRAINING = "self_training"  # an argument of `medfm3d adapt`, not a value of the config
 
 
 class Medfm3dMethod:
@@ -35,7 +34,6 @@ class Medfm3dMethod:
             key.removeprefix(SEGMENT): value for key, value in job.settings.items() if key.startswith(SEGMENT)
         }
         self.train_settings = {key: value for key, value in job.settings.items() if not key.startswith(SEGMENT)}
-        self.self_training = int(self.train_settings.pop(SELF_TRAINING, 0))
         _check_settings("train", self.train_settings)
         _check_settings("inference", self.inference_settings)
 
@@ -47,7 +45,6 @@ class Medfm3dMethod:
             self.bundle,
             names=[case.name for case in support],
             method=self.job.method,
-            self_training=self.self_training,
             device="cpu",
             seed=self.job.seed,
             config=self.train_settings,
