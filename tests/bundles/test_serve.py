@@ -20,8 +20,9 @@ import SimpleITK as sitk
 import torch
 
 from medfm3d.cohorts import read_cohort
-from medfm3d.inference import run_workflow
-from medfm3d.volumes import Volume, check_same_grid, read_label, reorient, write_volume
+from medfm3d.inference import bundle_template, run_workflow
+from medfm3d.segmentation.prompts import Prompt, PromptSession, first_click, load_promptable
+from medfm3d.volumes import Volume, check_same_grid, read_label, read_volume, reorient, write_volume
 from medfm3d.volumes.itk_files import to_itk
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: pip install '.[label]'")
@@ -31,6 +32,7 @@ with contextlib.suppress(ImportError):  # its module cgi is gone from Python 3.1
     from monailabel.client import MONAILabelClient
 
 AS_SLICER = {"result_extension": ".nrrd", "result_dtype": "uint8"}
+PROMPTABLE = "promptable_segmentation"
 PATIENCE_S = 400  # on a machine that does other things too
 
 
@@ -48,7 +50,7 @@ class Server:
 
     def start(self) -> None:
         command = [Path(sys.executable).with_name("medfm3d"), "serve", "--studies", self.scans, "--port", self.port]
-        command += ["--bundles", self.adapted, "--organs", "cube=2,ball=5", "--name", "fresh"]
+        command += ["--bundles", f"{self.adapted},{PROMPTABLE}", "--organs", "cube=2,ball=5", "--name", "fresh"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
         with self.log.open("w") as file:
             self.process = subprocess.Popen(
@@ -161,6 +163,30 @@ def test_scan_that_only_slicer_has_goes_by_a_session(server: Server, small_cohor
     np.testing.assert_array_equal(expected(server.adapted, scan, tmp_path).array, mask.array)
     client.remove_session(session)
     assert requests.get(f"{server.url}/session/{session}").status_code == 404
+
+
+def test_clicks_and_boxes_reach_the_promptable_bundle(server: Server, small_cohort: Path) -> None:
+    info = server.client().info()
+    assert info["models"][PROMPTABLE]["type"] == "deepgrow"  # what Slicer's Smart Edit lists
+    assert f"Smart Edit          model {PROMPTABLE}" in server.log.read_text()
+    scan = read_volume(server.scans / "case_1.nii.gz")
+    session = PromptSession(scan, load_promptable(bundle_template(PROMPTABLE)))
+    cube = read_label(small_cohort / "labelsTr" / "case_1.nii.gz").array == 2
+    inside, outside = list(map(int, first_click(cube).point)), [1, 1, 1]
+    low, high = np.argwhere(cube).min(axis=0).tolist(), np.argwhere(cube).max(axis=0).tolist()
+    roi = [side for pair in zip(low, high, strict=True) for side in pair]
+    for sent, meant in (
+        ({"label": "cube", "foreground": [inside], "background": []}, Prompt([inside], organ="cube")),
+        ({"label": "cube", "foreground": [inside], "background": [outside]}, Prompt([inside], [outside], organ="cube")),
+        ({"foreground": [], "background": [], "roi": roi}, Prompt(boxes=[[low, high]])),
+    ):
+        file, result = server.client().infer(PROMPTABLE, "case_1", {**AS_SLICER, **sent})
+        answer = read_label(file)
+        assert result["label_names"] == {"organ": 1} and (answer.array.any() or "roi" in sent)
+        check_same_grid(scan, answer)
+        np.testing.assert_array_equal(answer.array, session.answer(meant).array)
+    reply = requests.post(f"{server.url}/infer/{PROMPTABLE}", params={"image": "case_1"}, data={"params": "{}"})
+    assert reply.status_code == 422 and "nothing is pointed at" in reply.json()["detail"]
 
 
 def test_prompts_do_not_disturb_a_model_without_them(server: Server) -> None:
