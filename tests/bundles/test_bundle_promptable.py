@@ -26,7 +26,7 @@ from medfm3d.volumes import check_same_grid, read_label, read_volume
 
 # Dice after 1, 3, 5 and 10 clicks on hippocampus_003, less a margin: see docs/README.md of the bundle.
 CASE = "hippocampus_003"
-FLOORS = {1: 0.25, 3: 0.45, 5: 0.55, 10: 0.65}
+FLOORS = {1: 0.4, 3: 0.6, 5: 0.65, 10: 0.7}
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:

@@ -174,7 +174,7 @@ def test_clicks_and_boxes_reach_the_promptable_bundle(server: Server, small_coho
     cube = read_label(small_cohort / "labelsTr" / "case_1.nii.gz").array == 2
     inside, outside = list(map(int, first_click(cube).point)), [1, 1, 1]
     low, high = np.argwhere(cube).min(axis=0).tolist(), np.argwhere(cube).max(axis=0).tolist()
-    roi = [side for pair in zip(low, high, strict=True) for side in pair]
+    roi = [*low[:2], *high[:2], low[2], high[2]]  # in the order of MONAI Label's SAM 2
     for sent, meant in (
         ({"label": "cube", "foreground": [inside], "background": []}, Prompt([inside], organ="cube")),
         ({"label": "cube", "foreground": [inside], "background": [outside]}, Prompt([inside], [outside], organ="cube")),
@@ -182,7 +182,7 @@ def test_clicks_and_boxes_reach_the_promptable_bundle(server: Server, small_coho
     ):
         file, result = server.client().infer(PROMPTABLE, "case_1", {**AS_SLICER, **sent})
         answer = read_label(file)
-        assert result["label_names"] == {"organ": 1} and (answer.array.any() or "roi" in sent)
+        assert result["label_names"] == {"organ": 1} and answer.array.any()
         check_same_grid(scan, answer)
         np.testing.assert_array_equal(answer.array, session.answer(meant).array)
     reply = requests.post(f"{server.url}/infer/{PROMPTABLE}", params={"image": "case_1"}, data={"params": "{}"})
