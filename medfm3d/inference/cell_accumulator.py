@@ -43,8 +43,7 @@ class CellAccumulator:
         self.device = device
         self.background = background.to(device)
         self.mean = mean
-        self._sums: dict[CellIndex, Tensor] = {}
-        self._covered: dict[CellIndex, list[Window]] = {}
+        self._begun: dict[CellIndex, tuple[Tensor, list[Window]]] = {}  # sums, and where the cell lay in each window
         self._waiting = {index: cell.windows for index, cell in grid.cells.items()}
 
     def add(self, window: Window, scores: Tensor) -> Iterator[tuple[Cell, Tensor]]:
@@ -60,15 +59,16 @@ class CellAccumulator:
             if cell.windows == 1:
                 yield cell, part
                 continue
-            self._covered.setdefault(cell.index, []).append(of_window)
-            sums = self._sums.get(cell.index)
-            if sums is None:
-                sums = self._sums[cell.index] = _empty(part.shape, self.dtype, self.device)
-                torch.mul(part, weight, out=sums)
-            elif self.dtype == torch.float32:
-                sums.addcmul_(part, weight)
+            if cell.index not in self._begun:
+                sums = _empty(part.shape, self.dtype, self.device)
+                self._begun[cell.index] = torch.mul(part, weight, out=sums), [of_window]
             else:
-                sums += (part * weight).to(self.dtype)  # adding across types takes several times as long
+                sums, covered = self._begun[cell.index]
+                covered.append(of_window)
+                if self.dtype == torch.float32:
+                    sums.addcmul_(part, weight)
+                else:
+                    sums += (part * weight).to(self.dtype)  # adding across types takes several times as long
             yield from self._count(cell)
 
     def skip(self, window: Window) -> Iterator[tuple[Cell, Tensor]]:
@@ -80,11 +80,11 @@ class CellAccumulator:
         self._waiting[cell.index] -= 1
         if self._waiting[cell.index]:
             return
-        if cell.index not in self._sums:
+        if cell.index not in self._begun:
             sides = [span.stop - span.start for span in cell.region]
             yield cell, self.background.view(-1, 1, 1, 1).expand(-1, *sides)
             return
-        sums, covered = self._sums.pop(cell.index), self._covered.pop(cell.index)
+        sums, covered = self._begun.pop(cell.index)
         if self.mean:
             sums.div_(sum(self.weight[of_window] for of_window in covered))
         yield cell, sums

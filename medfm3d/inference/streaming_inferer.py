@@ -166,9 +166,9 @@ class StreamingInferer(Inferer):
         output = self._allocate(reduction, classes, output_grid, device)
         writer = CellWriter(grid, padding, size, output_grid, reduction, output)
         for window, run in zip(windows, wanted, strict=True):
-            for cell, mean in cells.add(*next(results)) if run else cells.skip(window):
-                writer.write(cell, mean)
-                del mean  # it may be a part of the window's scores, which would be held while the next are computed
+            for cell, scores in cells.add(*next(results)) if run else cells.skip(window):
+                writer.write(cell, scores)
+                del scores  # it may be a part of the window's scores, which would be held while the next are computed
         return writer
 
     def _allocate(self, reduction: ScoreReduction, classes: int, grid: OutputGrid, device: torch.device) -> Tensor:
