@@ -11,7 +11,7 @@ from torch import Tensor
 
 from medfm3d.inference.coarse_search import CoarseSearch
 from medfm3d.inference.organ_location import read_boxes
-from medfm3d.inference.search_region import Region, at_least, grown, joined, whole
+from medfm3d.inference.search_region import SearchRegion, at_least, grown, joined, whole
 from medfm3d.volumes import plain_tensor
 
 SEARCHED_KEY = "searched_share"
@@ -87,7 +87,7 @@ class BoxedInferer(Inferer):
         return boxed
 
     def _run(
-        self, inputs: MetaTensor, region: Region, network: Callable[..., Any], *args: Any, **kwargs: Any
+        self, inputs: MetaTensor, region: SearchRegion, network: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Tensor:
         part = inputs.as_tensor()[(slice(None), slice(None), *region)]
         # Inferers read and write metadata: what they need is there, and what they note is kept.
@@ -96,13 +96,13 @@ class BoxedInferer(Inferer):
         inputs.meta.update(part.meta)
         return plain_tensor(said)
 
-    def region(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Region:
+    def region(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> SearchRegion:
         """Return the voxels that are run first: the box around all organs' boxes, at least a window if the scan is."""
         noted = read_boxes(inputs) if self.use_prior else {}
         if noted is None:
             raise ValueError("the organs' boxes are not noted with the scan: put LocateOrgansd into preprocessing")
         sides = tuple(inputs.shape[2:])
-        boxes: dict[str, Region | None] = {
+        boxes: dict[str, SearchRegion | None] = {
             organ: box and box.slices(_affine(inputs), sides) for organ, box in noted.items()
         }
         if self.coarse is not None:
@@ -115,7 +115,7 @@ class BoxedInferer(Inferer):
         return at_least(joined(known), self.window, sides)
 
 
-def _touched_faces(found: Tensor, region: Region, sides: Sequence[int]) -> np.ndarray:
+def _touched_faces(found: Tensor, region: SearchRegion, sides: Sequence[int]) -> np.ndarray:
     """Which faces (3 axes, low and high) organs touch, but for faces of the scan itself."""
     touched = np.zeros((3, 2), dtype=bool)
     for axis, (span, side) in enumerate(zip(region, sides, strict=True)):

@@ -10,7 +10,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool3d
 
-from medfm3d.inference.search_region import Region, grown, joined, whole
+from medfm3d.inference.search_region import SearchRegion, grown, joined, whole
 from medfm3d.volumes import mask_box, plain_tensor
 
 PIECE = 0.2  # of the largest piece of an organ's mask: smaller ones are taken for something else
@@ -53,10 +53,10 @@ class CoarseSearch:
         self,
         inputs: Tensor,
         network: Callable[..., Any],
-        expected: Mapping[str, Region | None],
+        expected: Mapping[str, SearchRegion | None],
         *args: Any,
         **kwargs: Any,
-    ) -> dict[str, Region | None]:
+    ) -> dict[str, SearchRegion | None]:
         """Return the box of each organ in a scan (1, C, D, H, W), None for one that was not found.
 
         Args:
@@ -70,14 +70,14 @@ class CoarseSearch:
         part = plain_tensor(inputs)[(slice(None), slice(None), *area)]
         fewer = adaptive_avg_pool3d(part, [max(1, round(side / self.factor)) for side in part.shape[2:]])
         labels = plain_tensor(self.inferer(fewer, network, *args, **kwargs))[0, 0].cpu().numpy()
-        boxes: dict[str, Region | None] = {}
+        boxes: dict[str, SearchRegion | None] = {}
         for number, organ in enumerate(self.organs, start=1):
             box = _box(labels == number)
             boxes[organ] = box and grown(_enlarged(box, labels.shape, area), self.margin, sides)
         return boxes
 
 
-def _box(mask: np.ndarray) -> Region | None:
+def _box(mask: np.ndarray) -> SearchRegion | None:
     """Return the box around the larger pieces of a mask."""
     pieces, count = ndimage.label(mask)
     if not count:
@@ -87,7 +87,7 @@ def _box(mask: np.ndarray) -> Region | None:
     return i, j, k
 
 
-def _enlarged(box: Region, sides: Sequence[int], area: Region) -> Region:
+def _enlarged(box: SearchRegion, sides: Sequence[int], area: SearchRegion) -> SearchRegion:
     """Return the voxels of a scan that a box of the coarse grid, of these sides and over that area, has a share in."""
     i, j, k = (
         slice(

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-Region = tuple[slice, slice, slice]
+SearchRegion = tuple[slice, slice, slice]
 
 
-def whole(sides: Sequence[int]) -> Region:
+def whole(sides: Sequence[int]) -> SearchRegion:
     """Return all voxels of a scan (D, H, W)."""
     i, j, k = (slice(0, int(side)) for side in sides)
     return i, j, k
 
 
-def joined(boxes: Sequence[Region]) -> Region:
+def joined(boxes: Sequence[SearchRegion]) -> SearchRegion:
     """Return the box around boxes, of which there must be one at least."""
     i, j, k = (
         slice(min(span.start for span in spans), max(span.stop for span in spans)) for spans in zip(*boxes, strict=True)
@@ -21,7 +21,7 @@ def joined(boxes: Sequence[Region]) -> Region:
     return i, j, k
 
 
-def grown(region: Region, outwards: np.ndarray | int, sides: Sequence[int]) -> Region:
+def grown(region: SearchRegion, outwards: np.ndarray | int, sides: Sequence[int]) -> SearchRegion:
     """Return a box with its faces moved outwards by (3 axes, low and high) voxels, no further than the scan goes."""
     i, j, k = (
         slice(max(0, span.start - int(low)), min(int(side), span.stop + int(high)))
@@ -30,7 +30,7 @@ def grown(region: Region, outwards: np.ndarray | int, sides: Sequence[int]) -> R
     return i, j, k
 
 
-def at_least(region: Region, window: Sequence[int], sides: Sequence[int]) -> Region:
+def at_least(region: SearchRegion, window: Sequence[int], sides: Sequence[int]) -> SearchRegion:
     """Return a box widened evenly to the sides of a window, where the scan is that large."""
     widened = []
     for span, least, side in zip(region, window, sides, strict=True):

@@ -15,6 +15,7 @@ from medfm3d.cohorts.volume_store import VolumeStore
 from medfm3d.cohorts.volume_store_writer import SourceFile, finish, open_for_writing, write_shard
 from medfm3d.pretraining.cohort_volumes import PretrainingCohort
 from medfm3d.volumes import VolumeError
+from medfm3d.volumes.errors import causes
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,6 @@ def _make_shard(task: _ShardTask) -> dict[str, Any]:
     return write_shard(task.folder, task.number, prepared())
 
 
-def _fault_of_the_scan(error: BaseException | None) -> VolumeError | None:
+def _fault_of_the_scan(error: BaseException) -> VolumeError | None:
     """Return the VolumeError that MONAI wrapped, if there is one: anything else is no fault of the scan."""
-    while error is not None and not isinstance(error, VolumeError):
-        error = error.__cause__
-    return error
+    return next((cause for cause in causes(error) if isinstance(cause, VolumeError)), None)

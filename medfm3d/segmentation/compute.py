@@ -25,6 +25,20 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
+def autocast_to(precision: str, device: torch.device) -> torch.autocast:
+    """Return the context in which a network on a device computes, of a precision as of `resolve_precision`.
+
+    A file for other runtimes computes in float32: it goes to other machines, and ONNX Runtime knows no bfloat16
+    convolution.
+
+    Raises:
+        ValueError: if the precision is unknown.
+    """
+    exporting = torch.jit.is_tracing() or torch.compiler.is_exporting()
+    dtype = torch.float32 if exporting else resolve_precision(precision, device)
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32)
+
+
 def resolve_device(device: str) -> torch.device:
     """Return the device of a name: "cpu", "cuda", "cuda:N", or "auto": a GPU where there is one, else the CPU.
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from medfm3d.adaptation import create_adapter, insert_into
 from medfm3d.encoders import create_encoder
-from medfm3d.segmentation.compute import resolve_precision
+from medfm3d.segmentation.compute import autocast_to, resolve_precision
 from medfm3d.segmentation.decoder import LightDecoder
 from medfm3d.volumes import plain_tensor
 
@@ -76,24 +76,24 @@ class Segmenter(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """Return the decoder's features, (B, feature_channels, D, H, W), of a window (B, C, D, H, W)."""
         x = plain_tensor(x)
-        with self._autocast(x.device):
+        with autocast_to(self.precision, x.device):
             return self.decoder(x, self.encoder(x)).float()
 
     def classify(self, features: Tensor) -> Tensor:
         """Return logits, (B, 1 + organs, D, H, W) float32, of features (B, feature_channels, D, H, W)."""
         features = plain_tensor(features)
-        with self._autocast(features.device):
+        with autocast_to(self.precision, features.device):
             return self.classifier(self.adapter(features)).float()
 
     def unrefined(self, x: Tensor) -> Tensor:
         """Return what enters the decoder's last step, (B, F, D, H, W), of a window: the input of `refine`."""
         x = plain_tensor(x)
-        with self._autocast(x.device):
+        with autocast_to(self.precision, x.device):
             return self.decoder.unrefined(x, self.encoder(x))
 
     def refine(self, unrefined: Tensor) -> Tensor:
         """Return logits, (B, 1 + organs, D, H, W) float32, of what `unrefined` gave."""
-        with self._autocast(unrefined.device):
+        with autocast_to(self.precision, unrefined.device):
             features = self.decoder.refine(unrefined).float()
         return self.classify(features)
 
@@ -110,10 +110,3 @@ class Segmenter(nn.Module):
         plain.method = create_adapter("decoder")
         plain.encoder_names = insert_into(plain.encoder, plain.method)
         return plain
-
-    def _autocast(self, device: torch.device) -> torch.autocast:
-        # A file for other runtimes computes in float32: it goes to other machines, and ONNX Runtime knows no bfloat16
-        # convolution.
-        exporting = torch.jit.is_tracing() or torch.compiler.is_exporting()
-        dtype = torch.float32 if exporting else resolve_precision(self.precision, device)
-        return torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32)

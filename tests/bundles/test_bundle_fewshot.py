@@ -23,6 +23,7 @@ from medfm3d.inference import (
 )
 from medfm3d.segmentation import Segmenter
 from medfm3d.volumes import VolumeError, check_same_grid, read_label, read_volume, reorient, write_volume
+from medfm3d.volumes.errors import causes
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
@@ -158,12 +159,7 @@ def test_nothing_is_overwritten_or_half_written(fewshot_bundle: Path, small_coho
     overrides = {"dataset_dir": str(small_cohort), "output_dir": str(taken), "device": torch.device("cpu"), "k": 2}
     with pytest.raises((BundleError, RuntimeError)) as caught:
         run_workflow(fewshot_bundle, "train", overrides)
-    messages = []
-    error: BaseException | None = caught.value
-    while error is not None:
-        messages.append(str(error))
-        error = error.__cause__
-    assert any("already there" in message for message in messages)
+    assert any("already there" in str(cause) for cause in causes(caught.value))
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
     with pytest.raises(BundleError, match="not an adapted bundle"):
         read_card(taken)
@@ -173,9 +169,7 @@ def test_a_bad_scan_is_named(adapted: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.nii.gz").write_bytes(b"")
     with pytest.raises((RuntimeError, VolumeError)) as caught:
         segment(adapted, [tmp_path / "bad.nii.gz"], tmp_path / "out")
-    error: BaseException = caught.value
-    while error.__cause__ is not None:
-        error = error.__cause__
+    error = causes(caught.value)[-1]
     assert isinstance(error, VolumeError) and "bad.nii.gz" in str(error)
 
 

@@ -14,6 +14,7 @@ from medfm3d.cli.segment import run_segmentation
 from medfm3d.cohorts import read_cohort
 from medfm3d.encoders import create_encoder, load_encoder, read_header, save_encoder
 from medfm3d.encoders.public_weights import import_weights
+from medfm3d.volumes.errors import causes
 
 TINY_PRIMUS = {"embed_dim": 48, "depth": 2, "num_heads": 4, "absolute_window": (16, 16, 16)}
 TINY_SEGRESNET = {"init_filters": 8, "blocks": (1, 1, 1)}
@@ -97,9 +98,7 @@ def test_full_tuning_knows_the_stages_of_a_convolutional_encoder(
     adapted(small_cohort, tmp_path / "bundle", "suprem_segresnet", "full")
     with pytest.raises(RuntimeError) as refusal:
         adapted(small_cohort, tmp_path / "other", "suprem_segresnet", "lora")
-    cause = refusal.value
-    while cause.__cause__ is not None:  # MONAI wraps what the network raised
-        cause = cause.__cause__
+    cause = causes(refusal.value)[-1]  # MONAI wraps what the network raised
     assert "method lora works on transformer blocks, and SegResNetEncoder has none" in str(cause)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medfm3d.encoders import create_encoder, load_weights
-from medfm3d.segmentation.compute import resolve_precision
+from medfm3d.segmentation.compute import autocast_to, resolve_precision
 from medfm3d.segmentation.decoder import LightDecoder
 from medfm3d.segmentation.prompts.mask_decoder import MaskDecoder
 from medfm3d.segmentation.prompts.organ_names import OrganNames
@@ -79,7 +79,7 @@ class PromptableSegmenter(nn.Module):
     def encode(self, image: Tensor) -> ImageFeatures:
         """Return the features of windows (B, C, D, H, W), sides multiples of `window_multiple`."""
         image = plain_tensor(image)
-        with self._autocast(image.device):
+        with autocast_to(self.precision, image.device):
             with torch.no_grad():
                 pyramid = self.encoder(image)
             f2, f4, f8 = self.image_decoder.merged_maps(image, pyramid)
@@ -88,12 +88,8 @@ class PromptableSegmenter(nn.Module):
     def decode(self, features: ImageFeatures, maps: Tensor, organ: Tensor | None = None) -> Tensor:
         """Return logits, (B, 1, D, H, W) float32, of prompts (B, 4, D, H, W) on features of one window or of each."""
         maps = plain_tensor(maps)
-        with self._autocast(maps.device):
+        with autocast_to(self.precision, maps.device):
             return self.mask_decoder(features.image, features.maps, maps, organ)
-
-    def _autocast(self, device: torch.device) -> torch.autocast:
-        dtype = resolve_precision(self.precision, device)
-        return torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32)
 
 
 def start_promptable(
