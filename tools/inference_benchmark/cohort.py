@@ -14,7 +14,7 @@ from fewshot_benchmark.clock import peak_memory_mb
 from monai.data import MetaTensor
 
 from medfm3d.inference import BoxedInferer, CaseSegmenter, read_plan, require_values
-from medfm3d.inference.search_region import Region
+from medfm3d.inference.search_region import SearchRegion
 from medfm3d.volumes import Volume, read_label
 
 MODES: dict[str, dict[str, Any]] = {
@@ -85,7 +85,7 @@ def cases_of(order: Mapping[str, Any]) -> list[Any]:
     return choose_cases(options, read_plan(options.bundle).organs)
 
 
-def box_recall(scan: MetaTensor, box: Region, label: Volume, numbers: Sequence[int]) -> float:
+def box_recall(scan: MetaTensor, box: SearchRegion, label: Volume, numbers: Sequence[int]) -> float:
     """Return the share of the outlined voxels whose centre lies in a box of voxels of a scan (1, 1, D, H, W)."""
     voxels = np.argwhere(np.isin(label.array, numbers))
     if not len(voxels):

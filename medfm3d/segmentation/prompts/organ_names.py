@@ -1,8 +1,9 @@
 """Names of organs that a promptable network knows."""
 
+import re
 from collections.abc import Iterator, Sequence
 
-from medfm3d.volumes.organ_sides import organ_side
+_SIDES = {"left", "right", "l", "r"}
 
 
 class OrganNames:
@@ -19,7 +20,7 @@ class OrganNames:
     """
 
     def __init__(self, names: Sequence[str] = ()) -> None:
-        self.names = tuple(name_without_side(name) for name in names)
+        self.names = tuple(plain_name(name) for name in names)
         if len(set(self.names)) != len(self.names):
             raise ValueError(f"organ names must differ by more than spelling and side, got {', '.join(names)}")
         self._numbers = {name: number for number, name in enumerate(self.names, start=1)}
@@ -32,9 +33,10 @@ class OrganNames:
 
     def number(self, name: str | None) -> int:
         """Return the number of a name, 0 for None or an unknown one."""
-        return 0 if name is None else self._numbers.get(name_without_side(name), 0)
+        return 0 if name is None else self._numbers.get(plain_name(name), 0)
 
 
-def name_without_side(name: str) -> str:
+def plain_name(name: str) -> str:
     """Return a name in lower case, words apart by single spaces, without its side: "Kidney_L" is "kidney"."""
-    return organ_side(name)[1]
+    words = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
+    return " ".join(word for word in words if word not in _SIDES)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from medfm3d.pretraining.schedule import decay_groups, warmup_cosine
 from medfm3d.pretraining.windows import StepSampler
 from medfm3d.segmentation.prompts.labelled_windows import SIDES, LabelledCohort, LabelledWindows
-from medfm3d.segmentation.prompts.organ_names import name_without_side
+from medfm3d.segmentation.prompts.organ_names import plain_name
 from medfm3d.segmentation.prompts.promptable_segmenter import PromptableSegmenter
 from medfm3d.segmentation.prompts.simulated_prompts import as_target, corrected, draw_target, first_prompt
 
@@ -171,7 +171,7 @@ class PromptData(pl.LightningDataModule):
     @property
     def organs(self) -> list[str]:
         """Names of all cohorts' organs, each once, without sides, in order."""
-        return sorted({name_without_side(name) for cohort in self.cohorts for name in cohort.names.values()})
+        return sorted({plain_name(name) for cohort in self.cohorts for name in cohort.names.values()})
 
     @property
     def unlabelled(self) -> list[bool]:
