@@ -6,13 +6,16 @@ from typing import Literal
 
 Side = Literal["left", "right"]
 _SIDES: dict[str, Side] = {"left": "left", "l": "left", "lt": "left", "right": "right", "r": "right", "rt": "right"}
+# A letter with a number; a word in capitals; a word, capitalised or not; a number, as in 3rd too.
+_WORD = r"(?<![A-Z])[A-Z]\d+|(?<![A-Za-z])[a-z]\d+|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+[a-z]*"
 
 
 def organ_side(name: str) -> tuple[Side | None, str]:
     """Return the side that an organ's name tells, or None, and the name without it in plain lower case.
 
     Understood are LeftParotid, left_kidney, "kidney, left", Lung_R, "rt. femur" and the like: a word of its own, or one
-    set off by capitals. A name that tells both sides tells none.
+    set off by capitals. A name that tells both sides tells none. A letter that a number follows at once is no side:
+    vertebrae_L1 is the first lumbar one.
     """
     words = _words(name)
     told = {_SIDES[word] for word in words if word in _SIDES}
@@ -27,6 +30,11 @@ def plain_organ_name(name: str) -> str:
     return " ".join(_words(name))
 
 
+def unsided_organ_name(name: str) -> str:
+    """Return a name as plain_organ_name does, without its side: "Kidney_L" is "kidney"."""
+    return organ_side(name)[1]
+
+
 def organ_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
     """Return the pairs (left organ, right organ) among names."""
     sided = {organ_side(name): name for name in names}
@@ -38,4 +46,4 @@ def organ_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _words(name: str) -> list[str]:
-    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)]
+    return [word.lower() for word in re.findall(_WORD, name)]

@@ -134,6 +134,11 @@ def test_location_asks_for_scans(bodies, body_organs) -> None:
         ("Larynx", None, "larynx"),
         ("bright spot", None, "bright spot"),
         ("left and right lung", None, "left and right lung"),
+        ("vertebrae_L1", None, "vertebrae l1"),
+        ("VertebraL1", None, "vertebra l1"),
+        ("3rd-Ventricle", None, "3rd ventricle"),
+        ("rib_left_1", "left", "rib 1"),
+        ("Rib1_L", "left", "rib 1"),
     ],
 )
 def test_sides_in_names(name: str, side: str | None, rest: str) -> None:

@@ -1,9 +1,8 @@
 """Names of organs that a promptable network knows."""
 
-import re
 from collections.abc import Iterator, Sequence
 
-_SIDES = {"left", "right", "l", "r"}
+from medfm3d.volumes.organ_sides import unsided_organ_name
 
 
 class OrganNames:
@@ -20,7 +19,7 @@ class OrganNames:
     """
 
     def __init__(self, names: Sequence[str] = ()) -> None:
-        self.names = tuple(plain_name(name) for name in names)
+        self.names = tuple(unsided_organ_name(name) for name in names)
         if len(set(self.names)) != len(self.names):
             raise ValueError(f"organ names must differ by more than spelling and side, got {', '.join(names)}")
         self._numbers = {name: number for number, name in enumerate(self.names, start=1)}
@@ -33,10 +32,4 @@ class OrganNames:
 
     def number(self, name: str | None) -> int:
         """Return the number of a name, 0 for None or an unknown one."""
-        return 0 if name is None else self._numbers.get(plain_name(name), 0)
-
-
-def plain_name(name: str) -> str:
-    """Return a name in lower case, words apart by single spaces, without its side: "Kidney_L" is "kidney"."""
-    words = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
-    return " ".join(word for word in words if word not in _SIDES)
+        return 0 if name is None else self._numbers.get(unsided_organ_name(name), 0)

@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader
 from medfm3d.pretraining.schedule import decay_groups, warmup_cosine
 from medfm3d.pretraining.windows import StepSampler
 from medfm3d.segmentation.prompts.labelled_windows import SIDES, LabelledCohort, LabelledWindows
-from medfm3d.segmentation.prompts.organ_names import plain_name
 from medfm3d.segmentation.prompts.promptable_segmenter import PromptableSegmenter
 from medfm3d.segmentation.prompts.simulated_prompts import as_target, corrected, draw_target, first_prompt
+from medfm3d.volumes.organ_sides import unsided_organ_name
 
 TRAINING, VALIDATION = 0, 1  # streams of random numbers
 # Rounds of clicks before those that are learnt from: a network that sees first clicks alone does not learn to correct.
@@ -171,7 +171,7 @@ class PromptData(pl.LightningDataModule):
     @property
     def organs(self) -> list[str]:
         """Names of all cohorts' organs, each once, without sides, in order."""
-        return sorted({plain_name(name) for cohort in self.cohorts for name in cohort.names.values()})
+        return sorted({unsided_organ_name(name) for cohort in self.cohorts for name in cohort.names.values()})
 
     @property
     def unlabelled(self) -> list[bool]:
