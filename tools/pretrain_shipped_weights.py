@@ -25,7 +25,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see medfm3d/cli/__init__.py
+from medfm3d.openmp import waiting_settings
+
+os.environ.update(waiting_settings(os.environ))  # before torch is loaded
 
 import numpy as np
 import torch

@@ -17,7 +17,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see medfm3d/cli/__init__.py
+from medfm3d.openmp import waiting_settings
+
+os.environ.update(waiting_settings(os.environ))  # before torch is loaded
 
 import numpy as np
 import torch

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fewshot_benchmark.job import Job
 from fewshot_benchmark.results import failed_result, write_result
+from medfm3d.openmp import waiting_settings
 from medfm3d.volumes import write_json
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -28,7 +29,7 @@ def worker_environment(threads: int) -> dict[str, str]:
         **os.environ,
         **{name: str(threads) for name in THREAD_VARIABLES},
         "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": str(threads),
-        "OMP_WAIT_POLICY": "PASSIVE",
+        **waiting_settings(os.environ),
         "MALLOC_TRIM_THRESHOLD_": str(40 * 10**9),
         "MALLOC_MMAP_MAX_": "0",
         "PYTHONPATH": os.pathsep.join([tools, *filter(None, [os.environ.get("PYTHONPATH")])]),
