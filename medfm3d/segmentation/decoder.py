@@ -53,16 +53,18 @@ class LightDecoder(nn.Module):
             for channels, stride, level in zip(encoder_channels, encoder_strides, self.entry_levels, strict=True)
         )
         maps = {level: self.entry_levels.count(level) for level in self.LEVELS}
-        self.detail2 = nn.Sequential(_conv(8 * in_channels, fine), _conv(fine, fine))
-        self.detail4 = nn.Sequential(nn.Conv3d(fine, middle, 2, stride=2), _conv(middle, middle), _conv(middle, middle))
-        self.detail8 = nn.Sequential(nn.Conv3d(middle, coarse, 2, stride=2), _conv(coarse, coarse))
-        self.merge8 = _conv(coarse * (1 + maps[8]), coarse)
+        self.detail2 = nn.Sequential(ConvBlock(8 * in_channels, fine), ConvBlock(fine, fine))
+        self.detail4 = nn.Sequential(
+            nn.Conv3d(fine, middle, 2, stride=2), ConvBlock(middle, middle), ConvBlock(middle, middle)
+        )
+        self.detail8 = nn.Sequential(nn.Conv3d(middle, coarse, 2, stride=2), ConvBlock(coarse, coarse))
+        self.merge8 = ConvBlock(coarse * (1 + maps[8]), coarse)
         self.reduce8 = nn.Conv3d(coarse, middle, 1)
-        self.merge4 = _conv(middle * (2 + maps[4]), middle)
+        self.merge4 = ConvBlock(middle * (2 + maps[4]), middle)
         self.reduce4 = nn.Conv3d(middle, fine, 1)
-        self.merge2 = nn.Sequential(_conv(fine * (2 + maps[2]), fine), _conv(fine, fine))
+        self.merge2 = nn.Sequential(ConvBlock(fine * (2 + maps[2]), fine), ConvBlock(fine, fine))
         self.expand = nn.Conv3d(fine, 8 * feature_channels, 1)
-        self.refine = _conv(feature_channels + in_channels, feature_channels)
+        self.refine = ConvBlock(feature_channels + in_channels, feature_channels)
 
     def forward(self, x: Tensor, pyramid: Sequence[Tensor]) -> Tensor:
         """Return full-resolution features.
@@ -79,7 +81,7 @@ class LightDecoder(nn.Module):
     def unrefined(self, x: Tensor, pyramid: Sequence[Tensor]) -> Tensor:
         """Return the last step's input, (B, feature_channels + C, D, H, W), for `refine`; arguments as of `forward`."""
         features = depth_to_space(self.expand(self.merged_maps(x, pyramid)[0]))
-        return torch.cat([features, x], dim=1)
+        return torch.cat([features, x.to(features.dtype)], dim=1)
 
     def merged_maps(self, x: Tensor, pyramid: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Return what image and pyramid give together, (B, widths[i], ...) at strides 2, 4 and 8, as of `forward`."""
@@ -115,12 +117,34 @@ def depth_to_space(x: Tensor) -> Tensor:
     return x.reshape(b, c // 8, 2 * d, 2 * h, 2 * w)
 
 
-def _conv(in_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv3d(in_channels, out_channels, 3, padding=1, bias=False),
-        nn.InstanceNorm3d(out_channels, affine=True),
-        nn.LeakyReLU(0.01, inplace=True),
-    )
+class ConvBlock(nn.Sequential):
+    """Convolution, instance norm and leaky ReLU; bfloat16 on a CPU goes through them with channels last.
+
+    So oneDNN takes it without converting it, and interpolation between blocks is several times faster: a training step
+    took 0.8 of the time on one core with AMX, a window of inference 0.75. In float32 nothing is gained.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(
+            nn.Conv3d(in_channels, out_channels, 3, padding=1, bias=False),
+            nn.InstanceNorm3d(out_channels, affine=True),
+            nn.LeakyReLU(0.01, inplace=True),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, out_channels, D, H, W) of (B, in_channels, D, H, W)."""
+        convolution, norm, activation = self
+        if not _is_bfloat16_on_cpu(x):
+            return activation(norm(convolution(x)))
+        x = convolution(x.contiguous(memory_format=torch.channels_last_3d))
+        return activation(norm(x).contiguous(memory_format=torch.channels_last_3d))  # the norm gives channels first
+
+
+def _is_bfloat16_on_cpu(x: Tensor) -> bool:
+    if x.device.type != "cpu":
+        return False
+    autocast = torch.is_autocast_enabled("cpu")
+    return (torch.get_autocast_dtype("cpu") if autocast else x.dtype) is torch.bfloat16
 
 
 def _resized(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -71,7 +71,9 @@ class Segmenter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, (B, 1 + organs, D, H, W) float32, of a window (B, C, D, H, W)."""
-        return self.classify(self.features(x))
+        x = plain_tensor(x)
+        with autocast_to(self.precision, x.device):
+            return _as_logits(self.classifier(self.adapter(self.decoder(x, self.encoder(x)))))
 
     def features(self, x: Tensor) -> Tensor:
         """Return the decoder's features, (B, feature_channels, D, H, W), of a window (B, C, D, H, W)."""
@@ -83,7 +85,7 @@ class Segmenter(nn.Module):
         """Return logits, (B, 1 + organs, D, H, W) float32, of features (B, feature_channels, D, H, W)."""
         features = plain_tensor(features)
         with autocast_to(self.precision, features.device):
-            return self.classifier(self.adapter(features)).float()
+            return _as_logits(self.classifier(self.adapter(features)))
 
     def unrefined(self, x: Tensor) -> Tensor:
         """Return what enters the decoder's last step, (B, F, D, H, W), of a window: the input of `refine`."""
@@ -94,8 +96,7 @@ class Segmenter(nn.Module):
     def refine(self, unrefined: Tensor) -> Tensor:
         """Return logits, (B, 1 + organs, D, H, W) float32, of what `unrefined` gave."""
         with autocast_to(self.precision, unrefined.device):
-            features = self.decoder.refine(unrefined).float()
-        return self.classify(features)
+            return _as_logits(self.classifier(self.adapter(self.decoder.refine(unrefined))))
 
     def merged(self) -> "Segmenter":
         """Return a copy on a plain encoder that gives the same logits, with nothing left of what was inserted.
@@ -110,3 +111,7 @@ class Segmenter(nn.Module):
         plain.method = create_adapter("decoder")
         plain.encoder_names = insert_into(plain.encoder, plain.method)
         return plain
+
+
+def _as_logits(x: Tensor) -> Tensor:
+    return x.to(torch.float32, memory_format=torch.contiguous_format)  # type and layout in one copy

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from ignite.engine import Engine
+from ignite.handlers import EMAHandler
 from torch import nn
 
 from medfm3d.adaptation import ADAPTERS, Adapter, EMAWeights, check_insertion, create_adapter, insert_into
@@ -171,19 +173,29 @@ def test_prompts_are_attended_to_and_leave_no_trace_in_shape(deep: bool) -> None
         encoder.insert_prompts(5, deep=deep)
 
 
-def test_the_average_of_weights_holds_what_was_inserted(tiny_segmenter: Build) -> None:
+def test_the_average_of_weights_is_that_of_ignite_and_holds_what_was_inserted(tiny_segmenter: Build) -> None:
     network = tiny_segmenter("dora")
     network.method.freeze(network)
-    average = EMAWeights(network)
-    average._start()
-    with torch.no_grad():
-        for p in network.parameters():
-            p.add_(1.0)
-    assert average.ema_model.state_dict().keys() == network.state_dict().keys()
-    average._finish()
-    before = dict(tiny_segmenter("dora").named_parameters())
+    frozen = {name: p.clone() for name, p in network.named_parameters() if not p.requires_grad}
+    drawn = torch.Generator().manual_seed(0)
+
+    def step(engine: Engine, batch: int) -> None:
+        with torch.no_grad():
+            for p in network.parameters():
+                if p.requires_grad:
+                    p.add_(torch.randn(p.shape, generator=drawn))
+
+    engine = Engine(step)
+    peer = EMAHandler(network, momentum=0.01, momentum_warmup=0.2, warmup_iters=100)
+    peer.attach(engine)
+    EMAWeights(network, momentum=0.01, warmup_iters=100).attach(engine)
+    engine.run(range(150))
+    averages = dict(peer.ema_model.named_parameters())
+    assert len(frozen) < len(averages)
     for name, p in network.named_parameters():
-        torch.testing.assert_close(p, before[name] if p.requires_grad else before[name] + 1.0)
+        assert (
+            torch.equal(p, frozen[name]) if name in frozen else torch.allclose(p, averages[name], rtol=1e-4, atol=1e-4)
+        )
 
 
 @pytest.mark.parametrize("name", [*INSERTING, "last-blocks", "bias", "full"])
