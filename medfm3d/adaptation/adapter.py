@@ -40,6 +40,9 @@ class AdaptableNetwork(Protocol):
         ...
 
 
+MANY_CASES = 8
+
+
 @dataclass(frozen=True)
 class TrainingDefaults:
     """How long and how fast a method trains unless the user says otherwise.
@@ -47,10 +50,16 @@ class TrainingDefaults:
     Attributes:
         iterations: optimiser steps.
         batch_size: windows a step.
+        iterations_of_many: optimiser steps from `MANY_CASES` support cases on; as many as for fewer if None.
     """
 
     iterations: int
     batch_size: int = 2
+    iterations_of_many: int | None = None
+
+    def iterations_for(self, cases: int) -> int:
+        """Return the optimiser steps for so many support cases."""
+        return self.iterations if cases < MANY_CASES else self.iterations_of_many or self.iterations
 
 
 class Adapter(ABC):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from medfm3d.adaptation.adapter import MANY_CASES
 from medfm3d.adaptation.deformed_window import RandDeformedWindowd
 from medfm3d.adaptation.plan import AdaptationPlan
 from medfm3d.adaptation.registry import ADAPTERS
@@ -30,13 +31,11 @@ class MethodChoice:
     Attributes:
         method: its name.
         arguments: its arguments.
-        iterations: optimiser steps; the method's own if None.
         reason: in words.
     """
 
     method: str
     arguments: dict[str, Any] = field(default_factory=dict)
-    iterations: int | None = None
     reason: str = "chosen by the user"
 
 
@@ -46,14 +45,14 @@ class Rule:
 
     Attributes:
         most_cases: the row holds for so many support cases at most, and more than the row before.
-        near: method and steps for scans like those of pretraining, or where nobody knows.
-        far: method and steps for scans unlike them.
+        near: method for scans like those of pretraining, or where nobody knows.
+        far: method for scans unlike them.
         because: the reason in words.
     """
 
     most_cases: float
-    near: tuple[str, int]
-    far: tuple[str, int]
+    near: str
+    far: str
     because: str
 
 
@@ -71,22 +70,22 @@ class Rule:
 TABLE = (
     Rule(
         2,
-        ("decoder", 1000),
-        ("bias", 1000),
+        "decoder",
+        "bias",
         "one or two scans cannot say how an encoder should change; at most its biases and norms may follow scans that "
         "are unlike those of pretraining",
     ),
     Rule(
-        7,
-        ("decoder", 1000),
-        ("lora", 1000),
+        MANY_CASES - 1,
+        "decoder",
+        "lora",
         "a handful of scans trains a decoder, and an encoder that has not seen such scans may change too, within a low "
         "rank",
     ),
     Rule(
         float("inf"),
-        ("decoder", 1000),
-        ("full", 1000),
+        "decoder",
+        "full",
         "eight scans or more let an encoder learn too that has not seen such scans, first layers slowest; one that has "
         "leaves nothing to gain by it",
     ),
@@ -102,7 +101,6 @@ def choose_by_table(cases: int, gap: float | None) -> MethodChoice:
     """
     rule = next(rule for rule in TABLE if cases <= rule.most_cases)
     far = gap is not None and gap >= FAR
-    method, iterations = rule.far if far else rule.near
     if gap is None:
         seen = "how far the scans are from those of pretraining is not known, so the number of scans decides alone"
     else:
@@ -110,7 +108,7 @@ def choose_by_table(cases: int, gap: float | None) -> MethodChoice:
         scale = f"1 is typical of pretraining, {FAR:g} or more is far"
         seen = f"domain gap {gap:.2f} ({scale}): {kind} those of pretraining"
     scans = "1 outlined scan" if cases == 1 else f"{cases} outlined scans"
-    return MethodChoice(method, {}, iterations, f"auto: {scans}; {seen}; {rule.because}")
+    return MethodChoice(rule.far if far else rule.near, {}, f"auto: {scans}; {seen}; {rule.because}")
 
 
 def resolve_method(

@@ -63,6 +63,19 @@ def test_bfloat16_stays_near_float32() -> None:
     assert (full - half).abs().max() < 0.1 * full.abs().max()
 
 
+def test_channels_last_changes_neither_logits_nor_what_is_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, logits, slopes = torch.randn(2, 1, 16, 24, 16, generator=torch.Generator().manual_seed(1)), [], []
+    for enabled in (True, False):
+        monkeypatch.setattr("medfm3d.segmentation.decoder._is_bfloat16_on_cpu", lambda x, enabled=enabled: enabled)
+        network = tiny_segmenter(precision="bfloat16")
+        logits.append(network(x))
+        logits[-1].pow(2).mean().backward()
+        slopes.append(network.decoder.merge4[0].weight.grad)
+        assert logits[-1].is_contiguous() and logits[-1].dtype is torch.float32
+    torch.testing.assert_close(logits[0], logits[1], atol=0.02, rtol=0.02)
+    torch.testing.assert_close(slopes[0], slopes[1], atol=0.03 * float(slopes[1].abs().max()), rtol=0.03)
+
+
 def test_every_voxel_of_the_image_matters() -> None:
     """The sub-pixel output reaches single voxels: each one's logits depend on its own intensity."""
     segmenter = tiny_segmenter()
