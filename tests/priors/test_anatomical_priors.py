@@ -18,8 +18,6 @@ from medfm3d.priors import (
     TopologyPrior,
     create_priors,
     find_body,
-    organ_pairs,
-    organ_side,
     topology,
     touching_shares,
 )
@@ -118,35 +116,6 @@ def test_location_asks_for_scans(bodies, body_organs) -> None:
 
 
 # -- laterality
-
-
-@pytest.mark.parametrize(
-    ("name", "side", "rest"),
-    [
-        ("LeftParotid", "left", "parotid"),
-        ("left_kidney", "left", "kidney"),
-        ("kidney_left", "left", "kidney"),
-        ("right lung", "right", "lung"),
-        ("Lung_R", "right", "lung"),
-        ("rt. femur", "right", "femur"),
-        ("LKidney", "left", "kidney"),
-        ("liver", None, "liver"),
-        ("Larynx", None, "larynx"),
-        ("bright spot", None, "bright spot"),
-        ("left and right lung", None, "left and right lung"),
-        ("vertebrae_L1", None, "vertebrae l1"),
-        ("VertebraL1", None, "vertebra l1"),
-        ("3rd-Ventricle", None, "3rd ventricle"),
-        ("rib_left_1", "left", "rib 1"),
-        ("Rib1_L", "left", "rib 1"),
-    ],
-)
-def test_sides_in_names(name: str, side: str | None, rest: str) -> None:
-    assert organ_side(name) == (side, rest)
-
-
-def test_pairs_of_names() -> None:
-    assert organ_pairs(["kidney_left", "Right Kidney", "liver", "left lung"]) == [("kidney_left", "Right Kidney")]
 
 
 def test_exchanged_sides_surprise(fitted, body, body_organs) -> None:
