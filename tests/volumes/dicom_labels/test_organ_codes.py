@@ -44,6 +44,7 @@ def test_every_code_means_in_the_standard_what_it_means_here(standard: dict[str,
         ("lung_middle_lobe_right", "Middle lobe of right lung", None),
         ("heart_atrium_left", "Left atrium", None),
         ("vertebrae_L1", "L1 vertebra", None),  # the L is no side
+        ("Vertebra_L_1", "L1 vertebra", None),
         ("rib_right_12", "Rib", "Right"),
         ("OpticChiasm", "Optic chiasm", None),
         ("Brainstem", "Brain Stem", None),
