@@ -73,7 +73,7 @@ class Segmenter(nn.Module):
         """Return logits, (B, 1 + organs, D, H, W) float32, of a window (B, C, D, H, W)."""
         x = plain_tensor(x)
         with autocast_to(self.precision, x.device):
-            return _as_logits(self.classifier(self.adapter(self.decoder(x, self.encoder(x)))))
+            return self._logits(self.decoder(x, self.encoder(x)))
 
     def features(self, x: Tensor) -> Tensor:
         """Return the decoder's features, (B, feature_channels, D, H, W), of a window (B, C, D, H, W)."""
@@ -85,7 +85,7 @@ class Segmenter(nn.Module):
         """Return logits, (B, 1 + organs, D, H, W) float32, of features (B, feature_channels, D, H, W)."""
         features = plain_tensor(features)
         with autocast_to(self.precision, features.device):
-            return _as_logits(self.classifier(self.adapter(features)))
+            return self._logits(features)
 
     def unrefined(self, x: Tensor) -> Tensor:
         """Return what enters the decoder's last step, (B, F, D, H, W), of a window: the input of `refine`."""
@@ -96,7 +96,7 @@ class Segmenter(nn.Module):
     def refine(self, unrefined: Tensor) -> Tensor:
         """Return logits, (B, 1 + organs, D, H, W) float32, of what `unrefined` gave."""
         with autocast_to(self.precision, unrefined.device):
-            return _as_logits(self.classifier(self.adapter(self.decoder.refine(unrefined))))
+            return self._logits(self.decoder.refine(unrefined))
 
     def merged(self) -> "Segmenter":
         """Return a copy on a plain encoder that gives the same logits, with nothing left of what was inserted.
@@ -112,6 +112,6 @@ class Segmenter(nn.Module):
         plain.encoder_names = insert_into(plain.encoder, plain.method)
         return plain
 
-
-def _as_logits(x: Tensor) -> Tensor:
-    return x.to(torch.float32, memory_format=torch.contiguous_format)  # type and layout in one copy
+    def _logits(self, features: Tensor) -> Tensor:
+        logits = self.classifier(self.adapter(features))
+        return logits.to(torch.float32, memory_format=torch.contiguous_format)  # type and layout in one copy
