@@ -1,13 +1,15 @@
 """Left and right in names of organs."""
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from typing import Literal
 
 Side = Literal["left", "right"]
 _SIDES: dict[str, Side] = {"left": "left", "l": "left", "lt": "left", "right": "right", "r": "right", "rt": "right"}
-# A letter with a number; a word in capitals; a word, capitalised or not; a number, as in 3rd too.
-_WORD = r"(?<![A-Z])[A-Z]\d+|(?<![A-Za-z])[a-z]\d+|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+[a-z]*"
+# Of a name whose capitals, other letters and digits are written A, a and 0: a letter with a number; a word in capitals;
+# a word, capitalised or not; a number, as in 3rd too.
+_WORD = r"(?<!A)A0+|(?<![Aa])a0+|A+(?!a)|A?a+|0+a*"
 
 
 def organ_side(name: str) -> tuple[Side | None, str]:
@@ -46,4 +48,12 @@ def organ_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _words(name: str) -> list[str]:
-    return [word.lower() for word in re.findall(_WORD, name)]
+    name = unicodedata.normalize("NFC", name)
+    kinds = "".join(map(_kind, name))  # since re has no classes for capitals of all alphabets
+    return [name[word.start() : word.end()].lower() for word in re.finditer(_WORD, kinds)]
+
+
+def _kind(character: str) -> str:
+    if character.isalpha():
+        return "A" if character.isupper() else "a"
+    return "0" if character.isdecimal() else " "

@@ -24,6 +24,11 @@ from medfm3d.volumes.organ_sides import organ_pairs, organ_side
         ("3rd-Ventricle", None, "3rd ventricle"),
         ("rib_left_1", "left", "rib 1"),
         ("Rib1_L", "left", "rib 1"),
+        ("Ösophagus_L", "left", "ösophagus"),
+        ("LÖsophagus", "left", "ösophagus"),
+        ("nerf_glosso-pharyngé", None, "nerf glosso pharyngé"),
+        ("O\u0308sophagus", None, "ösophagus"),
+        ("肝臓", None, "肝臓"),
     ],
 )
 def test_sides_in_names(name: str, side: str | None, rest: str) -> None:
