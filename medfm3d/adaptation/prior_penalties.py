@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SPREADING_STEPS = 24  # of a flood by one voxel each: reaches across most organs in a window of 64 voxels
+DETOUR = 8  # steps that a flood goes beyond half of the window's longest side, to come round an organ
 EPSILON = 1e-6
 
 
@@ -110,7 +110,8 @@ def loose_pieces(probabilities: Tensor, outlines: Tensor, channels: Sequence[int
     """Components: the probability outside an organ's outline that no path of voxels as probable joins to it.
 
     What a flood from within the outline reaches, rising nowhere above the probability itself, is grey-scale
-    reconstruction (Vincent, IEEE TIP 1993) by max-pooling, so gradients pass; what it does not reach is a piece apart.
+    reconstruction (Vincent, IEEE TIP 1993) by max-pooling, so gradients pass; what it does not reach is a piece apart,
+    and so is what lies further from the outline than half of the window.
     """
     p, own = probabilities[:, list(channels)], outlines[:, list(channels)]
     shown = own.flatten(2).amax(dim=2)[:, :, None, None, None]
@@ -131,6 +132,11 @@ def soft_cavities(probabilities: Tensor, channels: Sequence[int]) -> Tensor:
 
 def _flooded(seeds: Tensor, ceiling: Tensor) -> Tensor:
     level = seeds
-    for _ in range(SPREADING_STEPS):
-        level = torch.minimum(F.max_pool3d(level, 3, stride=1, padding=1), ceiling)
+    # From the faces of a window its middle is half a side away: fewer steps would leave it dry. More cost memory, as
+    # gradients keep each of them.
+    for _ in range(max(seeds.shape[2:]) // 2 + DETOUR):
+        risen = torch.minimum(F.max_pool3d(level, 3, stride=1, padding=1), ceiling)
+        if torch.equal(risen, level):
+            break
+        level = risen
     return level

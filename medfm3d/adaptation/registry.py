@@ -1,5 +1,7 @@
 """Adaptation methods by name."""
 
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from medfm3d.adaptation.adapter import Adapter
@@ -26,9 +28,30 @@ def create_adapter(name: str, **arguments: Any) -> Adapter:
     """Construct an adaptation method by name.
 
     Raises:
-        ValueError: if there is no method of that name.
+        ValueError: if there is no method of that name, or it does not take these arguments.
     """
     if name not in ADAPTERS:
         hint = "; auto is a policy, resolve_method names what it picks" if name == "auto" else ""
         raise ValueError(f"unknown adaptation method {name!r}: choose one of {', '.join(ADAPTERS)}{hint}")
-    return ADAPTERS[name](**arguments)
+    known = _arguments(ADAPTERS[name])
+    if unknown := sorted(set(arguments) - set(known)):
+        takes = ", ".join(f"{argument} ({default})" for argument, default in known.items())
+        raise ValueError(f"method {name} has no argument {', '.join(unknown)}: it takes {takes}")
+    try:
+        return ADAPTERS[name](**arguments)
+    except TypeError as error:
+        raise ValueError(f"method {name} cannot take {arguments}: {error}; give numbers, true or false") from error
+
+
+def _arguments(adapter: type[Adapter]) -> Mapping[str, Any]:
+    """Names and defaults of a method's arguments, those that it hands on to its base class included."""
+    found: dict[str, Any] = {}
+    for kind in adapter.__mro__:
+        if "__init__" not in vars(kind):
+            continue
+        parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
+        named = {p.name: p.default for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+        found |= {name: default for name, default in named.items() if name not in found}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return found

@@ -13,7 +13,7 @@ def choose_support(
     organs: Mapping[str, int],
     seed: int = 0,
 ) -> tuple[list[Case], list[Case]]:
-    """Return the support set and the remaining cases.
+    """Return the support set and the remaining cases, whose outlined organs go by the names given.
 
     Args:
         cohort: all cases.
@@ -24,11 +24,12 @@ def choose_support(
         seed: of the draw.
 
     Raises:
-        CohortError: if a named case is not in the cohort or is named twice, or if there are too few labelled cases to
-            draw from.
+        CohortError: if a named case is not in the cohort or is named twice, if there are too few labelled cases to
+            draw from, or if the cohort's own names and label values say that an organ is not that one.
     """
     if names is None:
         support, query = k_shot_split(cohort, k, seed, organs=organs)
         return list(support), list(query)
+    cohort = cohort.with_organs(organs)
     names = [name.strip() for name in names.split(",")] if isinstance(names, str) else [str(name) for name in names]
     return list(cohort.select(names)), list(cohort.without(names))

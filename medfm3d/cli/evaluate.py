@@ -10,10 +10,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from medfm3d.cli.options import Device, JsonFile, Organs, Seed, parse_organs, start, write_result
+from medfm3d.cohorts import parse_cohort
 from medfm3d.evaluation import (
     METRICS,
     Evaluation,
     MetricSummary,
+    case_name,
     evaluate_folder,
     list_cases,
     list_predictions,
@@ -24,12 +26,21 @@ from medfm3d.evaluation.report import VIEWER_MB
 from medfm3d.inference import list_changes, list_log_priors, list_quality, list_remarks, read_card
 
 Predictions = Annotated[Path, typer.Option(help="Folder of masks.")]
+CohortFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--cohort",
+        help="Folder whose dataset.json says under `annotated` which organs were outlined in a case; others are not "
+        "scored there. Without it all were.",
+    ),
+]
 
 
 def evaluate(
     predictions: Predictions,
     labels: Annotated[Path, typer.Option(help="Folder of reference label maps, named as the masks.")],
     organs: Organs,
+    cohort: CohortFolder = None,
     tolerance_mm: Annotated[float, typer.Option(help="Tolerance of the normalised surface Dice in mm.")] = 2.0,
     csv: Annotated[Path | None, typer.Option(help="Also write each case's figures here as CSV.")] = None,
     device: Device = "auto",
@@ -38,7 +49,9 @@ def evaluate(
 ) -> None:
     """Compare masks with reference outlines: Dice, HD95, surface Dice, volume error, with confidence intervals."""
     start(device, seed)
-    evaluation = evaluate_folder(predictions, labels, parse_organs(organs), tolerance_mm=tolerance_mm, seed=seed)
+    named = parse_organs(organs)
+    annotated = outlined_organs(cohort, named)
+    evaluation = evaluate_folder(predictions, labels, named, tolerance_mm=tolerance_mm, seed=seed, annotated=annotated)
     print_summary(evaluation)
     if csv is not None:
         evaluation.to_csv(csv)
@@ -51,6 +64,7 @@ def report(
     organs: Organs,
     output: Annotated[Path, typer.Option(help="HTML file to write.")],
     labels: Annotated[Path | None, typer.Option(help="Folder of reference label maps.")] = None,
+    cohort: CohortFolder = None,
     bundle: Annotated[Path | None, typer.Option(help="Bundle whose priors remark on the masks.")] = None,
     tolerance_mm: Annotated[float, typer.Option(help="Tolerance of the normalised surface Dice in mm.")] = 2.0,
     viewer_mb: Annotated[
@@ -65,12 +79,31 @@ def report(
     named = parse_organs(organs)
     evaluation = None
     if labels is not None:
-        evaluation = evaluate_folder(predictions, labels, named, tolerance_mm=tolerance_mm, seed=seed)
+        evaluation = evaluate_folder(
+            predictions,
+            labels,
+            named,
+            tolerance_mm=tolerance_mm,
+            seed=seed,
+            annotated=outlined_organs(cohort, named),
+        )
     result = run_report(
         predictions, images, named, output, labels=labels, evaluation=evaluation, bundle=bundle, viewer_mb=viewer_mb
     )
     Console().print(f"report: {output}")
     write_result(result, json_file)
+
+
+def outlined_organs(folder: Path | None, organs: Mapping[str, int]) -> dict[str, tuple[str, ...]] | None:
+    """Return the organs that were outlined in each case of a cohort's folder, for cases that say so; None without one.
+
+    Raises:
+        CohortError: the folder holds no usable dataset.json, or its names and ids are not those of the organs.
+    """
+    if folder is None:
+        return None
+    cases = parse_cohort(folder).with_organs(organs)
+    return {case_name(case.label): case.annotated for case in cases if case.label and case.annotated is not None}
 
 
 def print_summary(evaluation: Evaluation) -> None:

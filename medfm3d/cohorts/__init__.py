@@ -2,7 +2,7 @@
 
 from medfm3d.cohorts.archive import unpack_archive
 from medfm3d.cohorts.check import CheckFinding, CohortReport, check_cohort
-from medfm3d.cohorts.cohort import Case, Cohort, cohort_from_folders, read_cohort
+from medfm3d.cohorts.cohort import Case, Cohort, cohort_from_folders, parse_cohort, read_cohort
 from medfm3d.cohorts.download import DownloadedFile, download_file
 from medfm3d.cohorts.errors import ArchiveError, CohortError, DownloadError, ManifestError
 from medfm3d.cohorts.fetching import FetchedFile, FetchReport, fetch
@@ -38,6 +38,7 @@ __all__ = [
     "load_manifest",
     "manifest_folder",
     "organ_volumes_ml",
+    "parse_cohort",
     "read_cohort",
     "unpack_archive",
     "write_phantom_cohort",

@@ -89,6 +89,31 @@ class Cohort:
         left_out = set(names)
         return replace(self, cases=tuple(case for case in self if case.name not in left_out))
 
+    def with_organs(self, organs: Mapping[str, int]) -> "Cohort":
+        """The cohort whose organs of these label values have the names given, in the outlined organs of cases too.
+
+        Raises:
+            CohortError: the cohort has an organ of that name at another label value, or names its organs and has none
+                at this one.
+        """
+        if moved := [name for name, value in organs.items() if self.organs.get(name, value) != value]:
+            raise CohortError(
+                f"cohort {self.name} has {', '.join(f'{name}={self.organs[name]}' for name in moved)}, "
+                f"not {', '.join(f'{name}={organs[name]}' for name in moved)}: correct the label values"
+            )
+        if self.organs and (unknown := [f"{name}={v}" for name, v in organs.items() if v not in self.labels]):
+            known = ", ".join(f"{name}={value}" for name, value in self.organs.items())
+            raise CohortError(
+                f"cohort {self.name} has no label value of {', '.join(unknown)}: it has {known}; correct the value"
+            )
+        called = {value: name for name, value in organs.items()}
+        renamed = {name: called.get(value, name) for name, value in self.organs.items()}
+        return replace(
+            self,
+            cases=tuple(_rename_organs(case, renamed) for case in self),
+            labels={**self.labels, **called},
+        )
+
     def split(self, name: str) -> "Cohort":
         """The cases of a fixed split of the manifest.
 
@@ -221,6 +246,11 @@ def _labels(content: Any, path: Path) -> dict[int, str]:
             f"{path}: labels must pair one whole number with one name each, regions are not read: {content}"
         )
     labels = {int(value): name for value, name in sorted(pairs, key=lambda pair: int(pair[0]))}
+    if "ignore" in labels.values():
+        raise CohortError(
+            f"{path}: has nnU-Net's label ignore, voxels that nobody outlined, which is not read: outline what has it, "
+            "or take these cases and this label out"
+        )
     if len(labels) != len(pairs):
         raise CohortError(f"{path}: several labels share one value: {content}")
     return labels

@@ -15,16 +15,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.bundle import ReferenceResolver
 from monai.data import ImageReader
 
 from medfm3d.cohorts.errors import CohortError
+
+CONFIG_REFERENCES = ReferenceResolver._vars  # where MONAI puts what @ refers to in an expression of a config
 
 
 def describe_parameters(value: Any) -> Any:
     """Describe a transform, or any value it may have as a parameter, by its class and all its attributes.
 
-    Functions are described by their byte code and what they close over, so a lambda that is changed has another
-    description.
+    Functions are described by their byte code, what they close over and the values they read of their module, so a
+    lambda that is changed, or that refers to another value of a bundle's config, has another description. Functions
+    and classes that they call are not looked into.
 
     Raises:
         CohortError: the value, or something in it, has no description that is the same in every run.
@@ -59,7 +63,8 @@ def _describe(value: Any, within: tuple[int, ...]) -> Any:
             return {"name": _name(value)}
         case types.FunctionType():
             cells = [cell.cell_contents for cell in value.__closure__ or ()]
-            return {"function": _describe([value.__code__, value.__defaults__, value.__kwdefaults__, cells], inner)}
+            parts = [value.__code__, value.__defaults__, value.__kwdefaults__, cells, _values_read(value)]
+            return {"function": _describe(parts, inner)}
         case types.MethodType():
             return {"method": _describe([value.__func__, value.__self__], inner)}
         case types.CodeType():
@@ -72,6 +77,22 @@ def _describe(value: Any, within: tuple[int, ...]) -> Any:
         f"{value!r} of {_name(type(value))} has no description that is the same in every run: "
         "give the transform plain parameters, or keep it out of the part that is cached"
     )
+
+
+def _values_read(function: types.FunctionType) -> dict[str, Any]:
+    """The module's values that a function names; of all that a bundle's config holds, those that it refers to by @."""
+    names, constants, codes = set(), set(), [function.__code__]
+    while codes:
+        code = codes.pop()
+        names.update(code.co_names)
+        constants.update(constant for constant in code.co_consts if isinstance(constant, str))
+        codes += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    read = {name: function.__globals__[name] for name in sorted(names) if name in function.__globals__}
+    if CONFIG_REFERENCES in read:
+        referred = read[CONFIG_REFERENCES]
+        read[CONFIG_REFERENCES] = {name: referred[name] for name in sorted(constants) if name in referred}
+    code_of_its_own = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, type)
+    return {name: value for name, value in read.items() if not isinstance(value, code_of_its_own)}
 
 
 def _parameters(value: Any) -> dict[str, Any]:

@@ -32,19 +32,18 @@ def k_shot_split(
         k: number of support cases.
         seed: seed of the draw.
         organs: organs that each support case must have: names that the cohort knows, or any names with their label
-            values, for a cohort that knows none; all of the cohort, where not given.
+            values, by which the cases of the split then go; all of the cohort, where not given.
 
     Raises:
-        CohortError: the cohort has no such organ, has it at another label value, or has fewer than K cases with all
-            organs outlined.
+        CohortError: the cohort has no such organ or label value, has it at another value, or has fewer than K cases
+            with all organs outlined.
         VolumeError: a label map cannot be read.
     """
     values = _label_values(cohort, organs)
+    cohort = cohort.with_organs(values)
     if k < 1:
         raise CohortError(f"a support set has at least 1 case, not {k}")
-    # Outlines go by the cohort's own names; the caller may call the same label value otherwise.
-    names = [cohort.labels.get(value, name) for name, value in values.items()]
-    outlined = sorted((case for case in cohort if all(map(case.outlines, names))), key=lambda case: case.name)
+    outlined = sorted((case for case in cohort if all(map(case.outlines, values))), key=lambda case: case.name)
     measured = {case.name: list(organ_volumes_ml(case, values).values()) for case in outlined}
     candidates = [name for name, volumes in measured.items() if all(volume > 0 for volume in volumes)]
     if len(candidates) < k:
@@ -79,11 +78,6 @@ def _label_values(cohort: Cohort, organs: Sequence[str] | Mapping[str, int] | No
     if not organs:
         raise CohortError(f"cohort {cohort.name} names no organs: give those to segment with their label values")
     if isinstance(organs, Mapping):
-        if moved := [name for name, value in organs.items() if cohort.organs.get(name, value) != value]:
-            raise CohortError(
-                f"cohort {cohort.name} has {', '.join(f'{name}={cohort.organs[name]}' for name in moved)}, "
-                f"not {', '.join(f'{name}={organs[name]}' for name in moved)}: correct the label values"
-            )
         return dict(organs)
     if unknown := [name for name in organs if name not in cohort.organs]:
         known = ", ".join(cohort.organs) or "none"

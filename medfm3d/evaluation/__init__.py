@@ -1,7 +1,7 @@
 """Evaluation: how masks compare with reference outlines, and the report on them."""
 
 from medfm3d.evaluation.batch_page import write_batch_page
-from medfm3d.evaluation.evaluation import Evaluation, evaluate_folder
+from medfm3d.evaluation.evaluation import Evaluation, cases_to_score, evaluate_cases, evaluate_folder
 from medfm3d.evaluation.pairing import case_name, list_cases, list_predictions
 from medfm3d.evaluation.predicted_quality import CaseQuality, PredictionAgreement, compare_prediction, rank_cases
 from medfm3d.evaluation.report import write_report
@@ -17,7 +17,9 @@ __all__ = [
     "OrganSummary",
     "PredictionAgreement",
     "case_name",
+    "cases_to_score",
     "compare_prediction",
+    "evaluate_cases",
     "evaluate_folder",
     "list_cases",
     "list_predictions",

@@ -1,7 +1,7 @@
 """The scores of a folder of masks."""
 
 import csv
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
+from medfm3d.cohorts import Case, Cohort, CohortError
 from medfm3d.evaluation.intervals import mean_interval, mean_of_columns
 from medfm3d.evaluation.pairing import list_cases, list_predictions, pair_cases
 from medfm3d.evaluation.scores import OrganScore, score_case
 from medfm3d.evaluation.summary import OrganSummary, summarise_organ
-from medfm3d.volumes import read_label
+from medfm3d.volumes import read_label, write_json
 from medfm3d.volumes.whole_file import whole_file
 
 
@@ -75,6 +76,14 @@ class Evaluation:
             "scores": [asdict(score) for score in self.scores],
         }
 
+    def save(self, folder: str | Path) -> Path:
+        """Write `scores.csv`, as `to_csv`, and `evaluation.json`, as `to_json`, into a folder; returns it."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.to_csv(folder / "scores.csv")
+        write_json(self.to_json(), folder / "evaluation.json")
+        return folder
+
     def to_csv(self, path: str | Path) -> Path:
         """Write one line per case and organ; what has no value stays empty."""
         path = Path(path)
@@ -127,10 +136,70 @@ def evaluate_folder(
         raise ValueError("no organ to score: name at least one and its id")
     prediction_paths, label_paths = list_predictions(predictions), list_cases(labels)
     cases, unpredicted = pair_cases(prediction_paths, label_paths)
+    pairs = [
+        (case, prediction_paths[case], label_paths[case], organs if annotated is None else annotated.get(case, organs))
+        for case in cases
+    ]
+    return Evaluation(
+        _score(pairs, organs, tolerance_mm, progress), tuple(organs), tolerance_mm, seed, tuple(unpredicted)
+    )
+
+
+def evaluate_cases(
+    cases: Sequence[Case],
+    predictions: Sequence[str | Path],
+    organs: Mapping[str, int],
+    *,
+    tolerance_mm: float = 2.0,
+    seed: int = 0,
+    progress: bool = True,
+) -> Evaluation:
+    """Score one mask for each labelled case of a cohort; an organ that was not outlined in a case is not scored there.
+
+    Args:
+        cases: labelled cases, whose outlined organs go by the names of `organs` (see `Cohort.with_organs`).
+        predictions: their masks, in the same order.
+        organs: name and id of each organ.
+        tolerance_mm: tolerance of the surface Dice.
+        seed: seed of the bootstrap.
+        progress: whether to show a bar.
+
+    Raises:
+        VolumeError: if a file is unusable or on another grid than its partner.
+        ValueError: if there are not as many masks as cases, or the tolerance is negative.
+    """
+    pairs = [
+        (case.name, Path(prediction), case.label, [organ for organ in organs if case.outlines(organ)])
+        for case, prediction in zip(cases, predictions, strict=True)
+    ]
+    scores = _score(pairs, organs, tolerance_mm, progress)
+    return Evaluation(scores, tuple(organs), tolerance_mm, seed)
+
+
+def cases_to_score(cohort: Cohort, organs: Mapping[str, int], *, without: Iterable[str] = ()) -> list[Case]:
+    """Return the cases in which an organ was outlined, but for those of these names, by the names of `organs`.
+
+    Raises:
+        CohortError: if there is none, or the cohort's own names and label values say that an organ is not that one.
+    """
+    left = cohort.with_organs(organs).without(without)
+    if not (found := [case for case in left if any(map(case.outlines, organs))]):
+        raise CohortError(
+            f"cohort {cohort.name} has no case with {' or '.join(organs)} outlined beside the support set: "
+            "name a cohort with other outlined scans"
+        )
+    return found
+
+
+def _score(
+    pairs: Iterable[tuple[str, Path, Path, Collection[str]]],
+    organs: Mapping[str, int],
+    tolerance_mm: float,
+    progress: bool,
+) -> tuple[OrganScore, ...]:
+    """Scores of cases: name, mask, label map and organs outlined in it."""
     scores: list[OrganScore] = []
-    for case in track(cases, description="evaluating", disable=not progress):
-        outlined = organs if annotated is None or case not in annotated else annotated[case]
+    for case, prediction, label, outlined in track(list(pairs), description="evaluating", disable=not progress):
         scored = {organ: number for organ, number in organs.items() if organ in outlined}
-        prediction, label = read_label(prediction_paths[case]), read_label(label_paths[case])
-        scores += score_case(prediction, label, scored, tolerance_mm=tolerance_mm, case=case)
-    return Evaluation(tuple(scores), tuple(organs), tolerance_mm, seed, tuple(unpredicted))
+        scores += score_case(read_label(prediction), read_label(label), scored, tolerance_mm=tolerance_mm, case=case)
+    return tuple(scores)

@@ -13,7 +13,6 @@ from medfm3d.inference.bundle_writer import BundleError, check_output, staging_f
 from medfm3d.inference.case_segmenter import CaseSegmenter
 from medfm3d.inference.coarse_search import CoarseSearch
 from medfm3d.inference.component_cleanup import KeepExpectedComponentsd, changes_file, list_changes
-from medfm3d.inference.hausdorff_handler import HausdorffDistanceMm
 from medfm3d.inference.inputs import check_names, list_inputs
 from medfm3d.inference.log_priors import AddLogPriorsd, list_log_priors, log_priors_file
 from medfm3d.inference.network_export import ExportFormat, export_network
@@ -48,7 +47,6 @@ __all__ = [
     "CoarseSearch",
     "DiceModel",
     "ExportFormat",
-    "HausdorffDistanceMm",
     "KeepExpectedComponentsd",
     "LoadPromptedScand",
     "LocateOrgansd",

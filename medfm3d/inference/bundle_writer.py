@@ -10,7 +10,7 @@ from typing import Any
 from medfm3d import __version__
 from medfm3d.adaptation import AdaptationPlan, read_support
 from medfm3d.cohorts import Case
-from medfm3d.encoders import read_header
+from medfm3d.encoders import file_sha256, read_header
 from medfm3d.encoders.public_weights import imported_origin
 from medfm3d.priors import PRIORS, PriorSet, create_priors
 
@@ -123,6 +123,8 @@ def write_bundle(
     images, labels = zip(*read_support(support, plan.organs), strict=True)
     PriorSet(create_priors(priors, plan.modality)).fit(labels, plan.organs, images).save(staging / PRIORS_FILE)
     _fill_in_configs(staging / "configs", card)
+    shipped = encoder_weights is not None and _same(template / "models" / "encoder.safetensors", encoder_weights)
+    _write_terms(staging / "docs" / "data_license.txt", card, shipped)
     _write_readme(staging / "docs" / "README.md", card)
     if output.is_dir():
         output.rmdir()  # an empty folder, as checked above
@@ -197,6 +199,30 @@ def _fill_in_configs(configs: Path, card: Mapping[str, Any]) -> None:
     _write_json(configs / "metadata.json", metadata)
 
 
+def _write_terms(path: Path, card: Mapping[str, Any], shipped: bool) -> None:
+    """Say what the bundle learnt from whom, instead of what the template's own weights did."""
+    text = f"""This bundle was trained with the outlines of these scans: {", ".join(card["support"])}.
+Whoever gave you the scans decides who may have it: models/model.pt was learnt from them, and models/priors.json holds
+what their organs have in common.
+"""
+    if "location" in card["priors"]:
+        text += "It also holds a picture, in voxels of 12 mm, of each scan in which the body's outline is in sight.\n"
+    origin = imported_origin(card["encoder_provenance"])
+    if shipped:
+        text += f"\nThe weights that training started from:\n\n{path.read_text(encoding='utf-8')}"
+    elif origin is not None:
+        text += (
+            f"\nIts encoder is {origin['title']}, licence {origin['licence']['name']}. {origin['licence']['warning']}\n"
+        )
+    elif card["encoder_pretrained"]:
+        text += f"\nIts encoder was pretrained on: {card['encoder_provenance'].get('data', 'its file does not say')}\n"
+    path.write_text(text, encoding="utf-8")
+
+
+def _same(one: str | Path, other: str | Path) -> bool:
+    return Path(one).is_file() and file_sha256(one) == file_sha256(other)
+
+
 def _write_readme(path: Path, card: Mapping[str, Any]) -> None:
     plan = card["plan"]
     organs = "\n".join(f"| {number} | {organ} |" for organ, number in plan["organs"].items())
@@ -223,6 +249,7 @@ Scans are brought to {" x ".join(f"{size:g}" for size in plan["spacing_mm"])} mm
         --dataset_dir SCANS --output_dir MASKS
 
 {terms}
+It learnt from scans of people: docs/data_license.txt says what it holds of them and what to ask before passing it on.
 A config's `$` expressions are Python code: run bundles from people you trust. Not for clinical use.
 """
     path.write_text(text, encoding="utf-8")

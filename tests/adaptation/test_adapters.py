@@ -58,3 +58,17 @@ def test_the_box_adapter_trains_little() -> None:
 def test_unknown_methods_are_refused() -> None:
     with pytest.raises(ValueError, match="box-adapter"):
         create_adapter("prompt")
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "told"),
+    [
+        ("decoder", {"rank": 4}, r"decoder has no argument rank: it takes learning_rate \(0\.003\)"),
+        ("lora", {"rnak": 4}, r"lora has no argument rnak: it takes rank \(8\), .*encoder_learning_rate"),
+        ("dora", {"depth": 1, "tokens": 2}, "dora has no argument depth, tokens"),
+        ("lora", {"rank": "abc"}, "lora cannot take {'rank': 'abc'}"),
+    ],
+)
+def test_arguments_that_a_method_does_not_take_are_refused(method: str, arguments: dict, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        create_adapter(method, **arguments)

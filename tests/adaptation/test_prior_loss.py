@@ -101,6 +101,21 @@ def test_topology_fills_rooms_and_leaves_tunnels() -> None:
     assert soft_cavities(maps(OUTLINE * 0.9), [1]) == pytest.approx(0, abs=1e-6)
 
 
+def test_priors_are_content_in_the_largest_window() -> None:
+    """Floods from its faces, and along an organ half as long as it, must come through."""
+    nothing = torch.zeros(64, 64, 64)
+    assert soft_cavities(maps(nothing), [1]) == 0
+    long = nothing.clone()
+    long[4:44, 30:34, 30:34] = 1
+    start = nothing.clone()
+    start[4:8, 30:34, 30:34] = 1
+    assert soft_cavities(maps(long), [1]) == 0 and loose_pieces(maps(long), maps(start), [1]) == 0
+    room = nothing.clone()
+    room[30:35, 30:35, 30:35] = 1
+    room[32, 32, 32] = 0
+    assert soft_cavities(maps(room), [1]) > 0
+
+
 def test_with_priors_a_step_removes_what_they_forbid(small_cohort: Path) -> None:
     cohort = read_cohort(small_cohort)
     data = [{"image": str(case.image), "label": str(case.label)} for case in cohort.cases[:3]]

@@ -1,5 +1,6 @@
 """From support cases to training windows."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,18 @@ def test_the_support_is_named_or_drawn(folder: Path) -> None:
     for names in (["case_9"], ["case_0", "case_0"]):
         with pytest.raises(CohortError, match=names[0]):
             choose_support(cohort, names=names, organs=ORGANS)
+
+
+def test_named_support_cases_have_the_organs_that_the_cohort_says(folder: Path) -> None:
+    cohort = cohort_from_folders(folder / "images", folder / "labels", {"klein": 2, "gross": 7})
+    with pytest.raises(CohortError, match="has gross=7, not gross=2"):
+        choose_support(cohort, names=["case_0"], organs={"gross": 2})
+    outlined = replace(cohort, cases=tuple(replace(case, annotated=("klein",)) for case in cohort))
+    support, _ = choose_support(outlined, names=["case_0"], organs={"small": 2})
+    assert len(read_support(support, {"small": 2})) == 1
+    support, _ = choose_support(outlined, names=["case_0"], organs=ORGANS)
+    with pytest.raises(VolumeError, match="large not outlined here"):
+        read_support(support, ORGANS)
 
 
 def windows(deform: RandDeformedWindowd, image: torch.Tensor, label: torch.Tensor, count: int) -> list[dict]:

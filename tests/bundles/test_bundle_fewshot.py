@@ -2,19 +2,18 @@
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
-from monai.data import MetaTensor
 
 from medfm3d.adaptation import choose_support
 from medfm3d.cohorts import read_cohort
 from medfm3d.inference import (
     BundleError,
-    HausdorffDistanceMm,
     list_remarks,
     read_card,
     read_plan,
@@ -22,7 +21,7 @@ from medfm3d.inference import (
     run_workflow,
 )
 from medfm3d.segmentation import Segmenter
-from medfm3d.volumes import VolumeError, check_same_grid, read_label, read_volume, reorient, write_volume
+from medfm3d.volumes import VolumeError, check_same_grid, output_name, read_label, read_volume, reorient, write_volume
 from medfm3d.volumes.errors import causes
 
 
@@ -63,16 +62,63 @@ def test_inference_from_a_shell_in_any_directory(adapted: Path, small_cohort: Pa
     assert len(scores) == 6 and np.mean(scores) > 0.8, scores
 
 
-def test_evaluation_from_a_shell_leaves_the_support_out(
+def test_evaluation_from_a_shell_scores_what_inference_writes(
     adapted: Path, small_cohort: Path, tmp_path: Path, run_config
 ) -> None:
     output = tmp_path / "out"
-    run_config(adapted, ["train", "evaluate"], tmp_path, dataset_dir=small_cohort, output_dir=output, device="cpu")
-    rows = (tmp_path / "out" / "evaluation" / "val_mean_dice_raw.csv").read_text().splitlines()
+    # One of the scored cases has only one organ outlined, and the mask finds both.
+    data = tmp_path / "cohort"
+    shutil.copytree(small_cohort, data)
+    content = json.loads((data / "dataset.json").read_text())
     support = read_card(adapted)["support"]
-    assert len(rows) == 1 + 3 and not any(name in row for name in support for row in rows)
-    means = [float(row.replace(",", "\t").split("\t")[-1]) for row in rows[1:]]
-    assert np.mean(means) > 0.8
+    part = next(entry for entry in content["training"] if output_name(Path(entry["image"])) not in support)
+    part["annotated"] = ["ball"]
+    (data / "dataset.json").write_text(json.dumps(content))
+    run_config(adapted, ["inference", "evaluate"], tmp_path, dataset_dir=data, output_dir=output, device="cpu")
+    result = json.loads((output / "evaluation" / "evaluation.json").read_text())
+    cases = {case.name: case for case in read_cohort(data).without(support)}
+    scored = [(score["case"], score["organ"]) for score in result["scores"]]
+    expected = [(name, organ) for name, case in cases.items() for organ in ("cube", "ball") if case.outlines(organ)]
+    assert sorted(scored) == sorted(expected) and len(scored) == 5
+    for score in result["scores"]:
+        number = {"cube": 2, "ball": 5}[score["organ"]]
+        case = cases[score["case"]]
+        mask, label = read_label(output / case.image.name), read_label(case.label)
+        assert score["dice"] == pytest.approx(dice(mask.array == number, label.array == number))
+    assert result["mean_dice"] > 0.8
+    assert len((output / "evaluation" / "scores.csv").read_text().splitlines()) == 1 + 5
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"labels": {"0": "background", "2": "ball", "5": "cube"}}, "has cube=5, ball=2, not"),
+        ({"training": "support alone"}, "no case with cube or ball outlined beside the support set"),
+        ({"shift": True}, "from its image"),
+    ],
+)
+def test_evaluation_refuses_what_it_cannot_score(
+    adapted: Path, small_cohort: Path, tmp_path: Path, change: dict, told: str
+) -> None:
+    data = tmp_path / "cohort"
+    shutil.copytree(small_cohort, data)
+    content = json.loads((data / "dataset.json").read_text())
+    support = read_card(adapted)["support"]
+    if "labels" in change:
+        content |= change
+    elif "training" in change:
+        content["training"] = [e for e in content["training"] if output_name(Path(e["image"])) in support]
+    else:  # a label of the same shape that lies elsewhere
+        case = next(case for case in read_cohort(data) if case.name not in support)
+        label = read_label(case.label)
+        moved = label.affine.copy()
+        moved[:3, 3] += 30
+        write_volume(type(label)(label.array, moved), case.label)
+    (data / "dataset.json").write_text(json.dumps(content))
+    overrides = {"dataset_dir": str(data), "output_dir": str(tmp_path / "out"), "device": torch.device("cpu")}
+    with pytest.raises(Exception) as caught:
+        run_workflow(adapted, ["inference", "evaluate"], overrides)
+    assert any(told in str(cause) for cause in causes(caught.value)), caught.value
 
 
 def test_a_scan_in_any_of_48_orientations_gives_the_same_mask(
@@ -222,23 +268,10 @@ def test_configs_parse_and_name_only_what_exists(adapted: Path) -> None:
     assert parser.get_parsed_content("inferer").roi_size == (32, 32, 32)
 
 
-def test_hausdorff_distance_of_the_bundle_is_in_millimetres() -> None:
-    metric = HausdorffDistanceMm(include_background=False, percentile=95, save_details=False)
-    affine = torch.diag(torch.tensor([3.0, 1.0, 0.5, 1.0]))
-    label, prediction = (torch.zeros(2, 12, 12, 12) for _ in range(2))
-    label[1, 2:6, 4:8, 4:8] = 1
-    prediction[1, 4:8, 4:8, 4:8] = 1
-    metric.update([[MetaTensor(prediction, affine=affine)], [MetaTensor(label, affine=affine)]])
-    assert metric.compute() == pytest.approx(6.0)
-
-
 def test_weights_from_a_gpu_open_on_a_machine_without_one(adapted: Path) -> None:
-    parser = ConfigParser()
-    parser.read_config(str(adapted / "configs" / "inference.json"))
-    train = json.loads((adapted / "configs" / "train.json").read_text())
-    loaders = [*parser["handlers"], *train["validate"]["handlers"]]
-    places = [handler["map_location"] for handler in loaders if handler["_target_"] == "CheckpointLoader"]
-    assert places == ["cpu", "cpu"]
+    handlers = json.loads((adapted / "configs" / "inference.json").read_text())["handlers"]
+    places = [handler["map_location"] for handler in handlers if handler["_target_"] == "CheckpointLoader"]
+    assert places == ["cpu"]
 
 
 def test_names_of_support_cases_from_a_shell(small_cohort: Path) -> None:

@@ -39,6 +39,19 @@ def test_segment_evaluate_and_report(medfm3d, bundle: Path, small_cohort: Path, 
     assert code == 0, said
     assert json.loads(scored.read_text())["n"] == 6 and len((tmp_path / "scores.csv").read_text().splitlines()) == 13
 
+    # Where the ball was outlined in one case alone, it is scored there alone.
+    listed = json.loads((small_cohort / "dataset.json").read_text())
+    for entry in listed["training"][1:]:
+        entry["annotated"] = ["cube"]
+    (tmp_path / "dataset.json").write_text(json.dumps(listed))
+    code, said = medfm3d("evaluate", *arguments, "--cohort", tmp_path, "--json", scored)
+    assert code == 0, said
+    organs = [score["organ"] for score in json.loads(scored.read_text())["scores"]]
+    assert organs.count("cube") == 6 and organs.count("ball") == 1
+    swapped = ("--predictions", masks, "--labels", labels, "--organs", "cube=5,ball=2", "--cohort", tmp_path)
+    code, said = medfm3d("evaluate", *swapped)
+    assert code == 1 and "has cube=2, ball=5, not cube=5, ball=2" in said.replace("\n", " ")
+
     page = tmp_path / "report.html"
     images = ("--images", small_cohort / "imagesTr")
     code, said = medfm3d("report", *arguments, *images, "--bundle", bundle, "--output", page)

@@ -151,6 +151,26 @@ def test_manifest_gives_its_own_names_also_to_what_was_annotated(tmp_path):
         read_cohort(dataset(tmp_path, training=[case], labels=names | {"6": "lung"}), "amos22")
 
 
+def test_organs_go_by_the_names_that_the_user_gives_them(tmp_path):
+    touch(tmp_path, "a.nii", "b.nii")
+    case = {"image": "a.nii", "label": "b.nii", "annotated": ["liver"], "suspect": ["liver"]}
+    cohort = read_cohort(dataset(tmp_path, training=[case]))
+    named = cohort.with_organs({"Leber": 1})
+    assert named.organs == {"Leber": 1, "spleen": 2} and named.cases[0].suspect == ("Leber",)
+    assert named.cases[0].outlines("Leber") and not named.cases[0].outlines("spleen")
+    assert cohort.with_organs(cohort.organs) == cohort
+    with pytest.raises(CohortError, match="has spleen=2, not spleen=1"):
+        cohort.with_organs({"spleen": 1})
+    with pytest.raises(CohortError, match="no label value of kidney=3: it has liver=1, spleen=2"):
+        cohort.with_organs({"kidney": 3})
+
+
+def test_label_ignore_of_nnunet_is_no_organ(tmp_path):
+    content = {"labels": {"background": 0, "liver": 1, "ignore": 2}, "file_ending": ".nii"}
+    with pytest.raises(CohortError, match="label ignore"):
+        read_cohort(dataset(tmp_path, **content))
+
+
 def test_select_without_and_split(tmp_path):
     cohort = cohort_from_folders(touch(tmp_path, "a.nii", "b.nii", "c.nii"))
     assert cohort.select(["c", "a"]).names == ("c", "a")

@@ -81,7 +81,7 @@ def test_organ_that_was_not_outlined_does_not_count_even_under_another_name(coho
         (31, None, "30 cases with liver, spleen outlined, but 31 are asked for"),
         (0, None, "at least 1 case"),
         (3, ["kidney"], "no organ kidney: it has liver, spleen"),
-        (3, {"kidney": 9}, "0 cases with kidney outlined"),
+        (3, {"kidney": 9}, "no label value of kidney=9: it has liver=1, spleen=2"),
         (3, {"liver": 2}, "has liver=1, not liver=2"),
         (3, [], "names no organs"),
     ],

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from monai.data import DataLoader
 from monai.transforms import EnsureTyped, Lambdad, Orientationd, RandFlipd, ScaleIntensityRanged, Transform
 
@@ -214,6 +215,16 @@ def test_description_tells_functions_and_arrays_apart():
     described = [repr(describe_parameters(value)) for value in different]
     assert len(set(described)) == len(described)
     assert describe_parameters(closing_over(2)) == describe_parameters(closing_over(2))
+
+
+@pytest.mark.parametrize("expression", ["$lambda x: x * @scale", "$lambda x: [x * y for y in [@scale]]"])
+def test_description_tells_apart_what_an_expression_of_a_config_refers_to(expression):
+    described = []
+    for scale, other in ((1, 0), (100, 0), (1, 9)):
+        parser = ConfigParser({"scale": scale, "other": other, "function": expression})
+        parser.get_parsed_content("other")
+        described.append(describe_parameters(parser.get_parsed_content("function")))
+    assert described[0] != described[1] and described[0] == described[2]
 
 
 def test_value_without_a_stable_description_is_refused():
