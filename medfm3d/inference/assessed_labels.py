@@ -27,6 +27,8 @@ class KeepAssessedLabels(KeepLabels):
         entropy: whether entropy is kept too.
     """
 
+    scale_free = False  # labels are, but not how probable they are
+
     def __init__(self, classes: int, entropy: bool = False) -> None:
         super().__init__(classes)
         self.entropy = entropy

@@ -2,13 +2,14 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from medfm3d.inference.batch_stopped import BatchStopped
 from medfm3d.volumes import VolumeError, output_name
 from medfm3d.volumes.paths import dicom_labels_suffix, volume_suffix
-from medfm3d.volumes.whole_file import LEFTOVERS, whole_file
+from medfm3d.volumes.whole_file import LEFTOVERS
 
 
 def prepare_output(output: str | Path, scans: Sequence[Path]) -> None:
@@ -30,9 +31,9 @@ def prepare_output(output: str | Path, scans: Sequence[Path]) -> None:
         if os.path.realpath(output / f"{output_name(scan)}.nii.gz") == os.path.realpath(scan):
             raise VolumeError(f"{scan}: its mask would overwrite it; name another output folder")
     try:
-        with whole_file(output / ".writable") as trial:
-            trial.write_bytes(b"\0")
-        (output / ".writable").unlink()
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output) as trial:  # without a name that another shard's could meet
+            trial.write(b"\0")
     except OSError as error:
         raise BatchStopped(
             f"{output}: cannot be written to ({error.strerror or error}); name another output folder, or make this one "
@@ -41,6 +42,9 @@ def prepare_output(output: str | Path, scans: Sequence[Path]) -> None:
     names = {output_name(scan) for scan in scans}
     for folder in output.glob(LEFTOVERS):
         # Of other scans' masks another process, a shard say, may be about to write just now.
-        begun = [part.name for part in folder.iterdir() if volume_suffix(part) or dicom_labels_suffix(part)]
+        try:
+            begun = [part.name for part in folder.iterdir() if volume_suffix(part) or dicom_labels_suffix(part)]
+        except FileNotFoundError:  # which it has just finished
+            continue
         if any(output_name(name) in names for name in begun):
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,5 +1,6 @@
 """Writing the probability of each organ beside the mask."""
 
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,13 @@ class SaveProbabilitiesd(SaveImaged):
 
     Args:
         keys: logits, MetaTensors (1 + organs, D, H, W), background first, on the scan's grid or that of a box of it.
-        organs: names in channel order.
+        organs: names in channel order; in a file's name, what stands between words of one becomes an underscore.
         output_dir: folder to write to.
         output_ext: file type, such as ".nii.gz".
         image_key: entry of the scan, whose metadata tell the grid of the file.
+
+    Raises:
+        ValueError: if the files of two organs would have the same name.
     """
 
     def __init__(
@@ -38,6 +42,9 @@ class SaveProbabilitiesd(SaveImaged):
         MapTransform.__init__(self, keys)
         self.image_key = image_key
         self.organs = tuple(organs)
+        self.names = [re.sub(r"[^\w.+-]+", "_", organ) for organ in self.organs]
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"probabilities of {', '.join(organs)} would be files of one name; rename organs")
         self.output_dir = Path(output_dir)
         self.output_ext = output_ext
 
@@ -50,9 +57,9 @@ class SaveProbabilitiesd(SaveImaged):
         for key in self.key_iterator(result):
             logits = result[key].as_tensor().float().cpu()
             total = logits.logsumexp(dim=0, keepdim=True)
-            for organ, channel in zip(self.organs, logits[1:], strict=True):
+            for name, channel in zip(self.names, logits[1:], strict=True):
                 probability = MetaTensor((channel[None] - total).exp(), affine=result[key].affine)
                 volume = Volume(reduce_to_input_grid(probability, scan, KeepLogits())[0].numpy(), affine)
-                file_name = f"{stem}_{organ.replace(' ', '_')}_probability{self.output_ext}"
+                file_name = f"{stem}_{name}_probability{self.output_ext}"
                 write_volume(volume, self.output_dir / file_name)
         return result

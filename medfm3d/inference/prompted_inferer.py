@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -21,7 +20,6 @@ from medfm3d.volumes import LoadVolumed, Volume, plain_tensor
 PROMPTS_KEY = "prompts"
 IDENTITY_KEY = "file_identity"
 KEPT_SCANS = 2
-_Sessions = OrderedDict[tuple[str, str], PromptSession]
 
 
 class LoadPromptedScand(LoadVolumed):
@@ -62,14 +60,15 @@ class LoadPromptedScand(LoadVolumed):
 class PromptedInferer(Inferer):
     """Answers the prompts in a scan's metadata; its answer lies on the scan's own grid.
 
-    Sessions of the scans asked for last are kept for each network, with the features of the regions that were looked
-    at, so that only the first click on a scan waits for the encoder. An answer follows from the request alone.
+    Sessions of the scans asked for last are kept, with the features of the regions that were looked at, so that only
+    the first click on a scan waits for the encoder; a network that was put in another's place is forgotten with them.
+    An answer follows from the request alone.
 
     Args:
         modality: "CT", "MR" or "auto": see `medfm3d.volumes.detect_modality`.
     """
 
-    _sessions: ClassVar[WeakKeyDictionary[PromptableSegmenter, _Sessions]] = WeakKeyDictionary()
+    _sessions: ClassVar[OrderedDict[tuple[str, str, int], PromptSession]] = OrderedDict()
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, modality: str = "auto") -> None:
@@ -100,8 +99,8 @@ class PromptedInferer(Inferer):
 
     def _session(self, inputs: MetaTensor, scan: Tensor, number: int, network: PromptableSegmenter) -> PromptSession:
         identity = _of_one(inputs.meta[IDENTITY_KEY], number)
-        kept = self._sessions.setdefault(network, OrderedDict())
-        key = (identity, self.modality)
+        kept = self._sessions
+        key = (identity, self.modality, id(network))  # no other's: a session holds its network
         if key not in kept:
             affine = np.asarray(inputs.affine, dtype=float)
             affine = affine[number] if affine.ndim == 3 else affine

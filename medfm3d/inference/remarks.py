@@ -8,8 +8,6 @@ from medfm3d.inference.bundle_reader import read_plan, read_priors
 from medfm3d.priors import PriorSet
 from medfm3d.volumes import Volume, output_name, read_label, read_volume
 
-SURPRISING = 0.01  # p-value under which a remark is worth a reader's time
-
 
 def list_remarks(
     bundle: str | Path, masks: Sequence[str | Path], images: Sequence[str | Path | None] | None = None
@@ -44,4 +42,5 @@ def case_remarks(
     scan = None if image is None else read_volume(image)
     labels = mask if isinstance(mask, Volume) else read_label(mask)
     surprises = priors.surprise(labels, organs, scan)
-    return [{"case": output_name(labels.source), **one.to_json()} for one in surprises if one.p_value < SURPRISING]
+    told = [one for one in surprises if one.p_value < priors[one.prior].surprising]
+    return [{"case": output_name(labels.source), **one.to_json()} for one in told]

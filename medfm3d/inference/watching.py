@@ -1,12 +1,13 @@
 """A folder that scans keep arriving in."""
 
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 from medfm3d.inference.batch_journal import scan_stamp
 from medfm3d.inference.inputs import list_inputs
-from medfm3d.volumes import VolumeError
+from medfm3d.volumes import VolumeError, VolumeWarning, output_name
 
 
 def watch_folder(
@@ -18,7 +19,8 @@ def watch_folder(
 ) -> None:
     """Look for scans again and again, and segment all that are there whenever one is new or has changed.
 
-    A scan is taken up when it has been the same at two looks, so that none is read while it is still being copied.
+    A scan is taken up when it has been the same at two looks, so that none is read while it is still being copied. One
+    whose mask would have the name of another's that was there first is left alone, with a `VolumeWarning`.
 
     Args:
         path: as of `list_inputs`; it may hold no scan yet.
@@ -34,9 +36,20 @@ def watch_folder(
         raise VolumeError(f"{path}: no such folder; name the one that scans arrive in")
     before: dict[Path, str] = {}
     segmented: dict[Path, str] = {}
+    refused: set[Path] = set()
     while True:
         now = {scan: scan_stamp(scan) for scan in _scans(path, output)}
         settled = {scan: stamp for scan, stamp in now.items() if before.get(scan) == stamp}
+        first: dict[str, Path] = {}
+        for scan in sorted(settled, key=lambda scan: scan not in segmented):
+            other = first.setdefault(output_name(scan), scan)
+            if other is scan:
+                continue
+            del settled[scan]
+            if scan not in refused:
+                refused.add(scan)
+                told = f"{scan}: left alone, its mask would be that of {other} as well; give it another name"
+                warnings.warn(told, VolumeWarning, stacklevel=2)
         if any(segmented.get(scan) != stamp for scan, stamp in settled.items()):
             segment(list(settled))
             segmented = settled

@@ -56,7 +56,9 @@ def check_prior(
         assert {surprise.organ for surprise in said} <= set(organs), f"{prior.name}: speaks of unknown organs"
         for surprise in said:
             assert surprise.prior == prior.name and 0 <= surprise.p_value <= 1, f"{prior.name}: {surprise}"
-            assert surprise.p_value > 0.01, f"{prior.name}: surprised by its own support set: {surprise.text}"
+            assert surprise.p_value > prior.surprising, (
+                f"{prior.name}: surprised by its own support set: {surprise.text}"
+            )
         again = type(prior).from_json(json.loads(json.dumps(prior.to_json())))
         assert again.surprise(label, organs, image) == said, (
             f"{prior.name}: must say the same after a trip through JSON"

@@ -9,7 +9,7 @@ import numpy as np
 
 from medfm3d.priors.organ_scores import OrganScores
 from medfm3d.priors.prior import Prior, Surprise
-from medfm3d.volumes import Volume
+from medfm3d.volumes import Volume, mask_box
 
 LARGEST_COUNT = 10  # larger numbers of pieces are counted as this one
 # Almost every organ is one piece, which a handful of outlines cannot prove: before any is seen, one piece has this
@@ -29,6 +29,7 @@ class ComponentsPrior(Prior):
     """
 
     name = "components"
+    surprising = IMPROBABLE  # what is beyond the tolerated number
     organs_: dict[str, list[float]]
 
     def fit(
@@ -114,4 +115,7 @@ class ComponentsPrior(Prior):
 
 def count_components(mask: np.ndarray) -> int:
     """Return the number of 26-connected components of a mask."""
+    if not mask.any():
+        return 0
+    mask = mask[mask_box(mask)]  # labels of all voxels of a large scan would take four times the mask's memory
     return int(cc3d.connected_components(np.ascontiguousarray(mask), connectivity=26, return_N=True)[1])

@@ -48,11 +48,13 @@ class Prior(ABC):
     Attributes:
         name: by which it is stored and named in remarks.
         needs_image: True if it cannot judge a mask without the scan.
+        surprising: p-value under which a remark is worth a reader's time.
         organs_: what was learnt, by organ.
     """
 
     name: str
     needs_image: bool = False
+    surprising: float = 0.01
     organs_: dict[str, Any]
 
     @abstractmethod

@@ -58,12 +58,14 @@ class VolumePrior(Prior):
 
     name = "volume"
     organs_: dict[str, VolumeDistribution]
+    unmeasured_: tuple[str, ...]  # organs that the support set shows, but none as a whole
 
     def fit(
         self, labels: Sequence[Volume], organs: Mapping[str, int], images: Sequence[Volume] | None = None
     ) -> "VolumePrior":
         """Learn from label maps; an organ that is cut in all of them and in no table stays unknown."""
         self.organs_ = {}
+        seen = set()
         for organ, number in organs.items():
             masks = [(label, label.array == number) for label in labels]
             whole = [(label, mask) for label, mask in masks if mask.any() and not touches_edge(mask)]
@@ -71,12 +73,25 @@ class VolumePrior(Prior):
             distribution = predictive_distribution(volumes, organ)
             if distribution is not None:
                 self.organs_[organ] = distribution
+            if any(mask.any() for _, mask in masks):
+                seen.add(organ)
+        self.unmeasured_ = tuple(organ for organ in organs if organ in seen and organ not in self.organs_)
         return self
 
     def surprise(self, label: Volume, organs: Mapping[str, int], image: Volume | None = None) -> list[Surprise]:
-        """Return one statement for each organ whose volume is known, two-sided; see `Prior.surprise`."""
+        """Return one statement for each organ whose volume is known, two-sided; see `Prior.surprise`.
+
+        Of an organ of unknown volume, since all support scans cut it, it is said if it is missing.
+        """
         self._check_fitted()
-        return [self._judge(organ, label, label.array == organs[organ]) for organ in organs if organ in self.organs_]
+        found = []
+        for organ, number in organs.items():
+            mask = label.array == number
+            if organ in self.organs_:
+                found.append(self._judge(organ, label, mask))
+            elif organ in self.unmeasured_ and not mask.any():
+                found.append(Surprise(organ, self.name, f"{organ} is missing, which every support scan shows", 0.0))
+        return found
 
     def log_prior(self, organ: str, value: float) -> float:
         """Return the log density of a volume in mL; minus infinity at 0."""
@@ -109,14 +124,16 @@ class VolumePrior(Prior):
         return offsets
 
     def to_json(self) -> dict[str, Any]:
-        """Return the distribution of each organ."""
-        return {organ: asdict(distribution) for organ, distribution in self.organs_.items()}
+        """Return the distribution of each organ; null for one that is known to be there, of unknown volume."""
+        known = {organ: asdict(distribution) for organ, distribution in self.organs_.items()}
+        return known | dict.fromkeys(self.unmeasured_)
 
     @classmethod
     def from_json(cls, learnt: Mapping[str, Any]) -> "VolumePrior":
         """Return a fitted prior."""
         prior = cls()
-        prior.organs_ = {organ: VolumeDistribution(**fields) for organ, fields in learnt.items()}
+        prior.organs_ = {organ: VolumeDistribution(**fields) for organ, fields in learnt.items() if fields is not None}
+        prior.unmeasured_ = tuple(organ for organ, fields in learnt.items() if fields is None)
         return prior
 
     def _judge(self, organ: str, label: Volume, mask: np.ndarray) -> Surprise:

@@ -9,7 +9,7 @@ from medfm3d.volumes.volume import Volume
 
 MIN_SPACING_MM, MAX_SPACING_MM = 0.01, 50.0
 MAX_EXTENT_MM = 3000.0  # a patient fits into three metres; a larger field of view has a wrong unit
-MAX_COSINE = 1e-3  # between axes that should be orthogonal; stored as float32, directions are good to about 1e-6
+MAX_COSINE = 2e-4  # between axes that should be orthogonal: what four decimals of their directions allow
 LABEL_TOLERANCE = 0.05  # whole numbers that a NIfTI scale factor stores as 0.996, say
 GRID_TOLERANCE = 1e-2  # in voxels, between the corners of an image and its label
 
@@ -58,11 +58,16 @@ def check_label(volume: Volume, allowed_ids: Sequence[int] | None = None) -> Non
             )
 
 
-def check_same_grid(image: Volume, label: Volume) -> None:
+def check_same_grid(image: Volume, label: Volume, *, tolerance: float = GRID_TOLERANCE) -> None:
     """Check that two volumes lie on the same grid.
 
+    Args:
+        image: the scan.
+        label: what was outlined on it.
+        tolerance: voxels that a corner of one may lie from the other's.
+
     Raises:
-        VolumeError: if shapes differ, or a corner of one lies more than a hundredth of a voxel from the other's.
+        VolumeError: if shapes differ, or a corner lies further from the other's.
     """
     if image.shape != label.shape:
         raise _error(
@@ -73,7 +78,7 @@ def check_same_grid(image: Volume, label: Volume) -> None:
     far = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)]).T
     far[:3] *= np.array(image.shape)[:, None] - 1
     distance_mm = np.linalg.norm(((image.affine - label.affine) @ far)[:3], axis=0).max()
-    if distance_mm > GRID_TOLERANCE * min(image.spacing_mm):
+    if distance_mm > tolerance * min(image.spacing_mm):
         raise _error(
             label,
             f"lies up to {distance_mm:.3g} mm from its image {image.source or ''}",

@@ -1,12 +1,14 @@
 """What a path stands for, and folders that scans keep arriving in."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from medfm3d.inference import check_names, list_inputs, watch_folder
-from medfm3d.volumes import VolumeError
+from medfm3d.inference.output_folder import prepare_output
+from medfm3d.volumes import VolumeError, VolumeWarning, write_json
 
 
 def touch(*files: Path) -> None:
@@ -81,3 +83,31 @@ def test_arriving_scans_are_taken_up_once_they_have_settled(tmp_path: Path) -> N
     ]
     with pytest.raises(VolumeError, match="no such folder"):
         watch_folder(tmp_path / "nowhere", 0.01, print)
+
+
+def test_a_scan_whose_name_is_taken_does_not_end_the_watch(tmp_path: Path) -> None:
+    (tmp_path / "a.nrrd").write_bytes(b"first")
+    looks, taken = 0, []
+
+    def happens() -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            (tmp_path / "a.nii.gz").write_bytes(b"of the same name, and before it in the alphabet")
+            (tmp_path / "b.nii.gz").write_bytes(b"another")
+        return looks == 8
+
+    with pytest.warns(VolumeWarning, match=r"a\.nii\.gz: left alone, its mask would be that of .*a\.nrrd") as said:
+        watch_folder(tmp_path, 0.01, lambda scans: taken.append(names(scans, tmp_path)), stop=happens)
+    assert taken == [["a.nrrd"], ["a.nrrd", "b.nii.gz"]] and len(said) == 1
+
+
+def test_shards_that_start_together_do_not_stop_each_other(tmp_path: Path) -> None:
+    def start(number: int) -> None:
+        for step in range(30):
+            prepare_output(tmp_path / "masks", [Path(f"scan_{number}.nii.gz")])
+            write_json({"step": step}, tmp_path / "masks" / f"scan_{number}.json")
+
+    with ThreadPoolExecutor(4) as shards:
+        list(shards.map(start, range(4)))
+    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == [f"scan_{n}.json" for n in range(4)]

@@ -20,6 +20,7 @@ from medfm3d.inference import (
 )
 from medfm3d.inference.assessed_labels import KeepAssessedLabels
 from medfm3d.inference.predicted_dice import AUGMENTED, FEATURES, PLAIN
+from medfm3d.inference.probabilities import SaveProbabilitiesd
 from medfm3d.inference.uncertainty import volume_z
 from medfm3d.priors import ComponentsPrior, PriorSet, VolumePrior
 from medfm3d.volumes import Volume, check_same_grid, read_volume
@@ -176,3 +177,16 @@ def test_the_transform_writes_what_it_found(tmp_path: Path) -> None:
     del data["pred"].meta["organ_confidence"]
     with pytest.raises(ValueError, match="says nothing of its soft Dice"):
         assess(data)
+
+
+def test_files_of_probabilities_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="files of one name"):
+        SaveProbabilitiesd("pred", ["left lung", "left_lung"], tmp_path, ".nii.gz")
+    affine = torch.eye(4, dtype=torch.float64)
+    meta = {"original_affine": affine, "spatial_shape": np.array([4, 5, 6]), "filename_or_obj": "scan.nii.gz"}
+    image = MetaTensor(torch.rand(1, 4, 5, 6), affine=affine, meta=meta)
+    logits = MetaTensor(torch.randn(3, 4, 5, 6), affine=affine)
+    SaveProbabilitiesd("pred", ["GTV/node", "печень"], tmp_path, ".nii.gz")({"image": image, "pred": logits})
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("scan_GTV_node_probability.nii.gz", "scan_печень_probability.nii.gz")
+    }

@@ -386,3 +386,36 @@ def test_memory_does_not_hold_all_classes_of_the_volume() -> None:
     whole_kb = 40 * 512 * 64 * 64 * 4 / 1024
     assert peak("monai") > whole_kb
     assert peak("ours") < whole_kb / 3
+
+
+def test_directions_of_four_decimals_lead_back_to_the_scan(network) -> None:
+    """MONAI makes axes orthogonal where it resamples: a scan's own are off by a part of a voxel at its far end."""
+    along = [torch.arange(side) * size for side, size in zip((256, 40, 12), (0.5, 0.5, 2.0), strict=True)]
+    voxels = sum(torch.sin(mm / 15) for mm in torch.meshgrid(*along, indexing="ij"))[None]
+    rotation = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
+    masks = []
+    for directions in (rotation, rotation.round(4)):
+        affine = torch.eye(4, dtype=torch.float64)
+        affine[:3, :3] = torch.from_numpy(directions * [0.5, 0.5, 2.0])
+        meta = {"original_affine": affine, "spatial_shape": np.array([256, 40, 12])}
+        stored = MetaTensor(voxels, affine=affine, meta=meta)
+        prepare = Compose([Orientationd("image", axcodes="RAS", labels=None), Spacingd("image", 1.5)])
+        batch = list_data_collate([prepare({"image": stored})])["image"]
+        masks.append(StreamingInferer(16, grid="input", padding_mode="replicate")(batch.float(), network))
+        assert masks[-1].shape[2:] == (256, 40, 12)
+    # Where the network's voxels lie between those of the scan is another matter for axes that are not orthogonal.
+    apart, shifted = ((mask != masks[0]).float().mean() for mask in (masks[1], masks[0].roll(3, 2)))
+    assert apart < shifted / 2
+
+
+def test_what_is_assessed_on_the_networks_grid_is_as_sure_as_its_logits_say(network) -> None:
+    x = MetaTensor(volume(40, 36, 30))
+    options = {"overlap": 0.5, "mode": "gaussian"}
+    (assessed,) = decollate_batch(StreamingInferer(16, reduction="assessed-labels-entropy", **options)(x, network))
+    probabilities = StreamingInferer(16, reduction="logits", **options)(x, network)[0].softmax(0)
+    labels = probabilities.argmax(0)
+    assert torch.equal(assessed[0].long(), labels)
+    entropy = torch.special.entr(probabilities).sum(0) / np.log(len(probabilities))
+    assert (assessed[1] - 255 * entropy).abs().max() <= 1
+    soft_dice = [float(2 * p[labels == c].sum() / (p.sum() + (labels == c).sum())) for c, p in enumerate(probabilities)]
+    assert read_soft_dice(assessed) == pytest.approx(soft_dice[1:], abs=0.01)

@@ -1,6 +1,7 @@
 """Location, laterality, adjacency and topology: what they call surprising, and what they add to logits."""
 
 import math
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,17 @@ def test_shares_of_surfaces_by_hand() -> None:
     surface = 2 * (4 * 6 + 4 * 3 + 4 * 2)
     assert shares[0, 1] == shares[1, 0] == pytest.approx(4 * 6 / surface)
     assert np.isnan(shares[2]).all() and np.isnan(shares[0, 0])
+
+
+def test_shares_of_small_organs_in_a_large_scan_take_little_memory() -> None:
+    array = np.zeros((160, 160, 160), dtype=np.uint8)
+    array[20:30, 5:9, 7:20], array[30:40, 5:9, 7:20] = 1, 2
+    tracemalloc.start()
+    shares = touching_shares(Volume(array, np.eye(4)), {"a": 1, "b": 2})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert shares[0, 1] == pytest.approx(4 * 13 / (2 * (10 * 4 + 10 * 13 + 4 * 13))) and peak < 6 * array.size
+    assert np.isnan(touching_shares(Volume(array, np.eye(4)), {"a": 1})).all()
 
 
 def test_contacts_that_are_new_and_contacts_that_are_gone_surprise(fitted, body, body_organs) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from scipy import stats
 
 from medfm3d.cohorts import read_cohort
+from medfm3d.inference.remarks import case_remarks
 from medfm3d.priors import (
     PRIORS,
     ComponentsPrior,
@@ -184,3 +186,21 @@ def test_pieces_that_every_support_case_shows_are_kept(count: int) -> None:
     many = balls(*(((4 + 6 * n, 4 + 6 * m, 20), 1) for n in range(5) for m in range(3)))
     ribs = ComponentsPrior().fit([many] * count, ORGANS)
     assert ribs.tolerated_count("blob") is None and keep_expected_components(many, ORGANS, ribs) == (many, [])
+
+
+def test_too_many_pieces_are_remarked_on_as_they_are_removed() -> None:
+    for cases in (1, 5, 10):
+        priors = PriorSet([ComponentsPrior()]).fit(support(cases), ORGANS)
+        broken = replace(balls(((12, 20, 20), 7), ((30, 20, 20), 2)), source=Path("broken.nii.gz"))
+        (remark,) = case_remarks(broken, None, ORGANS, priors)
+        assert remark["case"] == "broken" and "falls into 2 pieces, expected 1" in remark["text"]
+        assert case_remarks(replace(support()[0], source=Path("whole.nii.gz")), None, ORGANS, priors) == []
+
+
+def test_an_organ_that_all_support_scans_cut_is_missed_all_the_same() -> None:
+    fitted = VolumePrior().fit([balls(((0, 20, 20), 9))] * 3, ORGANS)
+    for prior in (fitted, VolumePrior.from_json(json.loads(json.dumps(fitted.to_json())))):
+        assert not prior.organs_ and prior.surprise(balls(((0, 20, 20), 5)), ORGANS) == []
+        (missing,) = prior.surprise(balls(), ORGANS)
+        assert missing.p_value == 0 and "blob is missing" in missing.text
+        assert prior.surprise(balls(), {"never outlined": 4}) == []

@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy.spatial.transform import Rotation
 
 from medfm3d.volumes import Volume, VolumeError, VolumeWarning, output_name, read_label, read_volume, write_volume
 
@@ -242,3 +243,16 @@ def test_the_current_folder_has_a_name(tmp_path: Path, monkeypatch: pytest.Monke
     assert output_name(".") == "series"
     monkeypatch.chdir(tmp_path / "series" / "inner")
     assert output_name("..") == "series"
+
+
+@pytest.mark.parametrize(("decimals", "accepted"), [(4, True), (3, False)])
+def test_directions_are_orthogonal_to_four_decimals(tmp_path: Path, decimals: int, accepted: bool) -> None:
+    directions = Rotation.from_euler("xyz", [12, -21, 9], degrees=True).as_matrix().round(decimals)
+    affine = np.eye(4)
+    affine[:3, :3] = directions
+    file = tmp_path / "oblique.nii.gz"
+    nib.Nifti1Image(np.random.default_rng(0).random((4, 5, 6), dtype=np.float32), affine).to_filename(file)
+    if accepted:
+        np.testing.assert_allclose(read_volume(file).affine, affine, atol=1e-4)
+    else:
+        refused(file, "sheared", "gantry")

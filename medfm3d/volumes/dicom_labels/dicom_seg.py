@@ -22,6 +22,7 @@ from medfm3d.volumes.palette import organ_colours
 from medfm3d.volumes.volume import Volume
 
 SERIES_NUMBER = 7001  # a number that scanners do not reach, so that viewers list it behind the scans
+ROUNDED = 0.1  # voxels that directions of few decimals put a corner off: those of the scan are made orthogonal
 _LABEL_VALUE = re.compile(r"label value (\d+)$")
 
 
@@ -127,7 +128,8 @@ def _within(grid: Volume, part: Volume) -> Volume:
     cut[:3, 3] = origin[:3]
     box = tuple(slice(start, end) for start, end in zip(low, high, strict=True))
     whole = np.zeros(grid.shape, dtype=bool)
-    whole[box] = turned_onto(Volume(np.broadcast_to(np.uint8(0), high - low), cut, grid.source), part).array
+    space = Volume(np.broadcast_to(np.uint8(0), high - low), cut, grid.source)
+    whole[box] = turned_onto(space, part, tolerance=ROUNDED).array
     return Volume(whole, grid.affine, part.source)
 
 

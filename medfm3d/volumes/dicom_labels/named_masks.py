@@ -12,6 +12,8 @@ from medfm3d.volumes.errors import VolumeError, VolumeWarning
 from medfm3d.volumes.organ_sides import plain_organ_name
 from medfm3d.volumes.volume import Volume
 
+MAX_LABEL = 65535
+
 
 class OneByOne(Mapping[str, Volume]):
     """Masks that are made when they are asked for, and not kept: hundreds of a large scan fill no memory.
@@ -40,7 +42,8 @@ class NamedMasks:
     Attributes:
         source: the file.
         masks: bool volumes by name, all on one grid, each made when it is asked for; they may overlap.
-        values: the label value that each name has in the file, or its number there.
+        values: the label value that each name has in the file, or its number there; where such numbers are no label
+            values (1 to 65535), its place in the file.
     """
 
     source: Path
@@ -57,11 +60,13 @@ class NamedMasks:
                 with the values of the file.
 
         Raises:
-            VolumeError: if there is no mask, or none of an organ's name.
+            VolumeError: if there is no mask, or none of an organ's name, or a label value is not from 1 to 65535.
         """
         organs = dict(self.values) if organs is None else organs
         if not organs or not self.masks:
             raise VolumeError(f"{self.source}: holds no outline; name the file that does")
+        if beyond := {organ: value for organ, value in organs.items() if not 1 <= value <= MAX_LABEL}:
+            raise VolumeError(f"{self.source}: label values must be from 1 to {MAX_LABEL}, got {beyond}; give others")
         names = {organ: self._name(organ) for organ in organs}
         labels, affine = None, None
         for organ, name in names.items():

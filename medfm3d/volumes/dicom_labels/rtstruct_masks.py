@@ -8,7 +8,7 @@ import numpy as np
 from pydicom import Dataset
 
 from medfm3d.volumes.dicom_labels.contours import fill_polygons
-from medfm3d.volumes.dicom_labels.named_masks import NamedMasks, OneByOne
+from medfm3d.volumes.dicom_labels.named_masks import MAX_LABEL, NamedMasks, OneByOne
 from medfm3d.volumes.dicom_labels.source_series import SourceSeries
 from medfm3d.volumes.errors import VolumeError
 from medfm3d.volumes.itk_files import LPS_TO_RAS
@@ -54,6 +54,8 @@ def masks_of_rtstruct(dataset: Dataset, source: Path, series: SourceSeries) -> N
             raise VolumeError(f"{source}: has two regions named {name!r}; rename one")
         makers[name] = partial(_mask, closed, name, source, series)
         values[name] = number
+    if any(not 1 <= number <= MAX_LABEL for number in values.values()):
+        values = {name: position for position, name in enumerate(values, 1)}  # a number there need be no label value
     return NamedMasks(source, OneByOne(makers), values)
 
 

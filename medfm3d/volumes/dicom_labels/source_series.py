@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset, dcmread
 
-from medfm3d.volumes.check import check_same_grid
+from medfm3d.volumes.check import GRID_TOLERANCE, check_same_grid
 from medfm3d.volumes.dicom import series_slices
 from medfm3d.volumes.errors import VolumeError
 from medfm3d.volumes.itk_files import LPS_TO_RAS
@@ -97,11 +97,11 @@ def _complete(header: Dataset, distance_mm: float) -> None:
         header.SliceThickness = round(float(distance_mm), 6)  # slices side by side, which is what a mask's voxels say
 
 
-def turned_onto(grid: Volume, labels: Volume) -> Volume:
+def turned_onto(grid: Volume, labels: Volume, *, tolerance: float = GRID_TOLERANCE) -> Volume:
     """Return a label map with its axes in the order and direction of a grid; nothing is interpolated.
 
     Raises:
-        VolumeError: if its voxels are not those of the grid.
+        VolumeError: if its voxels are not those of the grid, but for the tolerance of `check_same_grid`.
     """
     change = np.linalg.inv(grid.affine[:3, :3]) @ labels.affine[:3, :3]
     axes = np.abs(change).argmax(axis=0)  # of the grid, for each axis of the labels
@@ -114,13 +114,17 @@ def turned_onto(grid: Volume, labels: Volume) -> Volume:
         affine[:3, :3] = labels.affine[:3, order] * [step.step for step in back]
         affine[:3, 3] = origin[:3]
         labels = Volume(labels.array.transpose(order)[tuple(back)], affine, labels.source)
-    check_same_grid(grid, labels)
+    check_same_grid(grid, labels, tolerance=tolerance)
     return labels
 
 
 def _grid(folder: Path, slices: tuple[Dataset, ...]) -> Volume:
     first, last = slices[0], slices[-1]
     along_row, along_column = np.array(first.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
+    # Written with few decimals they are neither of length one nor orthogonal; ITK, which reads the scan, makes them so.
+    along_column /= np.linalg.norm(along_column)
+    along_row -= (along_row @ along_column) * along_column
+    along_row /= np.linalg.norm(along_row)
     between_rows, between_columns = (float(size) for size in first.PixelSpacing)
     start, end = (np.array(one.ImagePositionPatient, dtype=np.float64) for one in (first, last))
     affine = np.eye(4)

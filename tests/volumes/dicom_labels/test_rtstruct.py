@@ -145,3 +145,33 @@ def test_outlines_may_overlap_and_points_are_none(oblique: Drawn, tmp_path: Path
     np.testing.assert_array_equal(labels.array, np.where(high, 2, low))
     with pytest.raises(VolumeError, match="has no outline named 'middle', only 'low', 'high'"):
         masks.label_map({"middle": 1})
+
+
+@pytest.mark.parametrize("numbers", [(0, 1, 2, 3), (5, 70000, 6, 7)])
+def test_numbers_that_are_no_label_values_become_places(
+    drawn: Drawn, written: Path, tmp_path: Path, numbers: tuple[int, ...]
+) -> None:
+    dataset = pydicom.dcmread(written)
+    renumbered = dict(zip((int(one.ROINumber) for one in dataset.StructureSetROISequence), numbers, strict=False))
+    for one in dataset.StructureSetROISequence:
+        one.ROINumber = renumbered[int(one.ROINumber)]
+    for one in (*dataset.ROIContourSequence, *dataset.RTROIObservationsSequence):
+        one.ReferencedROINumber = renumbered[int(one.ReferencedROINumber)]
+    dataset.save_as(tmp_path / "other.rtstruct.dcm")
+    masks = read_dicom_labels(tmp_path / "other.rtstruct.dcm", drawn.series)
+    assert list(masks.values.values()) == list(range(1, 1 + len(masks.values)))
+    found = masks.label_map()
+    for name, value in masks.values.items():
+        np.testing.assert_array_equal(found.array == value, drawn.labels.array == ORGANS[name])
+    with pytest.raises(VolumeError, match=r"from 1 to 65535, got \{'mandible': 70000\}"):
+        masks.label_map({"LeftParotid": 1, "mandible": 70000})
+
+
+def test_directions_of_four_decimals_are_those_of_the_scan(tmp_path: Path) -> None:
+    directions = OBLIQUE.copy()
+    directions[:, :2] = directions[:, :2].round(4)
+    series, labels = draw(tmp_path / "series", (192, 160, 10), spacing_mm=(0.7, 0.7, 4.0), directions=directions)
+    for suffix in (".rtstruct.dcm", ".seg.dcm"):
+        file = write_dicom_labels(labels, ORGANS, series, tmp_path / f"outlines{suffix}", BUNDLE)
+        found = read_dicom_labels(file, series).label_map({"mandible": 4})
+        np.testing.assert_array_equal(found.array == 4, labels.array == 4)
