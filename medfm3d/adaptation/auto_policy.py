@@ -5,21 +5,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from medfm3d.adaptation.adapter import MANY_CASES
-from medfm3d.adaptation.deformed_window import RandDeformedWindowd
 from medfm3d.adaptation.plan import AdaptationPlan
 from medfm3d.adaptation.registry import ADAPTERS
 from medfm3d.adaptation.statistics_file import read_statistics
 from medfm3d.cohorts import Case
 from medfm3d.encoders import load_encoder
+from medfm3d.pretraining import random_window
 
 AUTO = "auto"
 METHODS = (*ADAPTERS, AUTO)
-# Domain gap from which on scans count as unlike those of pretraining. Measured with the shipped encoder on development
-# cases: single scans of the same cohorts 0.7 to 1.4, the other modality 2.5 and 3.5, MR with inverted contrast 2.3.
+# Domain gap from which on scans count as unlike those of pretraining. Measured with the shipped encoder: support sets of
+# its own cohorts, of cases that it saw and of others, 0.77 to 1.08; the other modality 2.5 and 3.5, MR with inverted
+# contrast 2.3.
 FAR = 1.75
 WINDOWS_PER_SCAN = 8
 
@@ -47,13 +49,15 @@ class Rule:
         most_cases: the row holds for so many support cases at most, and more than the row before.
         near: method for scans like those of pretraining, or where nobody knows.
         far: method for scans unlike them.
-        because: the reason in words.
+        because_near: the reason in words.
+        because_far: that for scans unlike them.
     """
 
     most_cases: float
     near: str
     far: str
-    because: str
+    because_near: str
+    because_far: str
 
 
 # What it rests on; figures are mean Dice of development cases, one draw of the support set:
@@ -72,13 +76,15 @@ TABLE = (
         2,
         "decoder",
         "bias",
-        "one or two scans cannot say how an encoder should change; at most its biases and norms may follow scans that "
-        "are unlike those of pretraining",
+        "one or two scans cannot say how an encoder should change",
+        "one or two scans cannot say how an encoder should change, but its biases and norms may follow scans that are "
+        "new to it",
     ),
     Rule(
         MANY_CASES - 1,
         "decoder",
         "lora",
+        "a handful of scans trains a decoder, and training the encoder too has gained nothing on scans that it knows",
         "a handful of scans trains a decoder, and an encoder that has not seen such scans may change too, within a low "
         "rank",
     ),
@@ -86,8 +92,9 @@ TABLE = (
         float("inf"),
         "decoder",
         "full",
-        "eight scans or more let an encoder learn too that has not seen such scans, first layers slowest; one that has "
-        "leaves nothing to gain by it",
+        "eight scans or more train a decoder longer, and training the encoder too has gained nothing on scans that it "
+        "knows",
+        "eight scans or more let an encoder learn too that has not seen such scans, first layers slowest",
     ),
 )
 
@@ -108,7 +115,8 @@ def choose_by_table(cases: int, gap: float | None) -> MethodChoice:
         scale = f"1 is typical of pretraining, {FAR:g} or more is far"
         seen = f"domain gap {gap:.2f} ({scale}): {kind} those of pretraining"
     scans = "1 outlined scan" if cases == 1 else f"{cases} outlined scans"
-    return MethodChoice(rule.far if far else rule.near, {}, f"auto: {scans}; {seen}; {rule.because}")
+    method, because = (rule.far, rule.because_far) if far else (rule.near, rule.because_near)
+    return MethodChoice(method, {}, f"auto: {scans}; {seen}; {because}")
 
 
 def resolve_method(
@@ -128,7 +136,7 @@ def resolve_method(
         arguments: the method's arguments; none with "auto".
         support: the support set.
         plan: the adaptation plan.
-        preprocessing: transforms from {"image": path, "label": path} to the network's input and `label_cls_indices`.
+        preprocessing: transforms from {"image": path, "label": path} to the network's input.
         encoder_weights: pretrained weights, beside which feature statistics may lie; None for fresh ones.
         seed: of the windows that the domain gap is measured on.
 
@@ -143,15 +151,16 @@ def resolve_method(
     if statistics is None:
         return choose_by_table(len(support), None)
     encoder = load_encoder(encoder_weights)
-    gap = statistics.gap(encoder, support_windows(support, plan, preprocessing, seed=seed), seed=seed)
+    gap = statistics.gap(encoder, support_windows(support, statistics.window, preprocessing, seed=seed), seed=seed)
     return choose_by_table(len(support), gap)
 
 
 def support_windows(
-    support: Iterable[Case], plan: AdaptationPlan, preprocessing: Callable, *, seed: int = 0
+    support: Iterable[Case], window: Sequence[int], preprocessing: Callable, *, seed: int = 0
 ) -> Iterator[Tensor]:
-    """Yield for each support case `WINDOWS_PER_SCAN` undeformed windows (N, 1, D, H, W), as training draws them."""
-    cut = RandDeformedWindowd(("image", "label"), plan.window, prob=0.0).set_random_state(seed)
-    for case in support:
-        data = preprocessing({"image": str(case.image), "label": str(case.label)})
-        yield torch.stack([torch.as_tensor(cut(data)["image"]) for _ in range(WINDOWS_PER_SCAN)])
+    """Yield for each support case `WINDOWS_PER_SCAN` windows (N, 1, D, H, W), drawn as for pretraining: anywhere."""
+    for number, case in enumerate(support):
+        rng = np.random.default_rng([seed, number])
+        image = preprocessing({"image": str(case.image), "label": str(case.label)})["image"]
+        volume = torch.as_tensor(image)
+        yield torch.stack([random_window(volume, window, rng) for _ in range(WINDOWS_PER_SCAN)])

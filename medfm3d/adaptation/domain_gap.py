@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from medfm3d.encoders import Encoder
 
 TOKENS_PER_SCAN = 1024  # drawn from a scan's windows; the distance of few tokens is larger for the same scans
-FORMAT = "medfm3d-features-1"
+FORMAT = "medfm3d-features-2"
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,15 @@ class FeatureStatistics:
         scans: how many scans entered.
         typical_distance: mean Fréchet distance of a single one of these scans to all others together: what distance
             means among scans that are alike.
+        window: sides (D, H, W) of the windows in which the encoder saw them: its features change with these and with
+            how much of the scan's surroundings they show, so that others are measured in windows drawn the same way.
     """
 
     mean: np.ndarray
     covariance: np.ndarray
     scans: int
     typical_distance: float
+    window: tuple[int, int, int]
 
     @classmethod
     def measure(cls, encoder: Encoder, scans: Iterable[Tensor], *, seed: int = 0) -> "FeatureStatistics":
@@ -39,18 +42,23 @@ class FeatureStatistics:
 
         Args:
             encoder: in evaluation mode.
-            scans: for each scan some of its windows, (N, C, D, H, W), preprocessed as for the encoder, on its device.
+            scans: for each scan some of its windows, (N, C, D, H, W) of one size, preprocessed as for the encoder, on
+                its device.
             seed: of the draw of tokens.
 
         Raises:
-            ValueError: if there are fewer than two scans, among which nothing is typical.
+            ValueError: if there are fewer than two scans, among which nothing is typical, or windows of several sizes.
         """
+        scans = list(scans)
+        windows = {tuple(int(side) for side in scan.shape[2:]) for scan in scans}
         each = [_Moments.of(tokens) for tokens in scan_tokens(encoder, scans, seed=seed)]
         if len(each) < 2:
             raise ValueError(f"statistics of pretraining scans need two scans or more, got {len(each)}")
+        if len(windows) > 1:
+            raise ValueError(f"statistics of pretraining scans need windows of one size, got {sorted(windows)}")
         together = _Moments.sum(each)
         distances = [frechet_distance(*one.normal(), *together.without(one).normal()) for one in each if one.count > 1]
-        return cls(*together.normal(), len(each), float(np.mean(distances)))
+        return cls(*together.normal(), len(each), float(np.mean(distances)), windows.pop())
 
     def gap(self, encoder: Encoder, scans: Iterable[Tensor], *, seed: int = 0) -> float:
         """Return the mean distance of scans to these statistics by their typical distance; 1 means like pretraining.
@@ -59,18 +67,25 @@ class FeatureStatistics:
         `measure`.
 
         Raises:
-            ValueError: if there is no scan, or the encoder has another number of channels.
+            ValueError: if there is no scan, the windows are of another size, or the encoder has another number of
+                channels.
         """
         if encoder.channels[-1] != len(self.mean):
             raise ValueError(
                 f"these statistics have {len(self.mean)} channels, the encoder {encoder.channels[-1]}: they belong to "
                 "another encoder"
             )
-        each = [_Moments.of(tokens).normal() for tokens in scan_tokens(encoder, scans, seed=seed)]
+        each = [_Moments.of(tokens).normal() for tokens in scan_tokens(encoder, self._checked(scans), seed=seed)]
         if not each:
             raise ValueError("no scan to measure the domain gap of")
         distances = [frechet_distance(mean, covariance, self.mean, self.covariance) for mean, covariance in each]
         return float(np.mean(distances)) / self.typical_distance
+
+    def _checked(self, scans: Iterable[Tensor]) -> Iterator[Tensor]:
+        for windows in scans:
+            if tuple(windows.shape[2:]) != self.window:
+                raise ValueError(f"windows of {tuple(windows.shape[2:])} compare with no statistics of {self.window}")
+            yield windows
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; half-precision numbers in base64, about 50 kB for 192 channels."""
@@ -82,6 +97,7 @@ class FeatureStatistics:
             "covariance": _encoded(upper),
             "scans": self.scans,
             "typical_distance": self.typical_distance,
+            "window": list(self.window),
         }
 
     @classmethod
@@ -97,7 +113,8 @@ class FeatureStatistics:
         covariance = np.zeros((channels, channels))
         covariance[np.triu_indices(channels)] = _decoded(content["covariance"])
         covariance += np.triu(covariance, 1).T
-        return cls(_decoded(content["mean"]), covariance, content["scans"], content["typical_distance"])
+        window = tuple(content["window"])
+        return cls(_decoded(content["mean"]), covariance, content["scans"], content["typical_distance"], window)
 
 
 def frechet_distance(mean: np.ndarray, covariance: np.ndarray, other_mean: np.ndarray, other: np.ndarray) -> float:
