@@ -19,9 +19,9 @@ from medfm3d.pretraining import random_window
 
 AUTO = "auto"
 METHODS = (*ADAPTERS, AUTO)
-# Domain gap from which on scans count as unlike those of pretraining. Measured with the shipped encoder: support sets of
-# its own cohorts, of cases that it saw and of others, 0.77 to 1.08; the other modality 2.5 and 3.5, MR with inverted
-# contrast 2.3.
+# Domain gap from which on scans count as unlike those of pretraining. Measured with the shipped encoder: support sets
+# of its own cohorts, of cases that it saw and of others, 0.77 to 1.08; the other modality 2.5 and 3.5, MR with
+# inverted contrast 2.3.
 FAR = 1.75
 WINDOWS_PER_SCAN = 8
 

@@ -2,12 +2,14 @@
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -17,6 +19,8 @@ from medfm3d.cli.options import Device, JsonFile, Organs, Seed, parse_arguments,
 from medfm3d.cohorts import Cohort, cohort_from_folders
 from medfm3d.encoders.public_weights import find_encoder
 from medfm3d.inference import bundle_template, check_output, read_card, run_workflow
+from medfm3d.volumes import read_label
+from medfm3d.volumes.check import MAX_SPACING_MM, MIN_SPACING_MM
 
 TEMPLATE = "fewshot_organ_segmentation"
 Method = Enum("Method", {name: name for name in METHODS}, type=str)
@@ -28,7 +32,7 @@ def adapt(
         Path, typer.Option(help="Folder of label maps, named as the scans, or of DICOM SEG or RTSTRUCT files.")
     ],
     organs: Organs,
-    output: Annotated[Path, typer.Option(help="Folder that becomes the bundle; must not exist yet.")],
+    output: Annotated[Path, typer.Option(help="Folder that becomes the bundle; must be new or empty.")],
     cases: Annotated[
         str | None, typer.Option(help="Names of the support cases, a,b,c; all labelled scans if left out.")
     ] = None,
@@ -41,7 +45,10 @@ def adapt(
     ] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="Steps, instead of the method's own.")] = None,
     modality: Annotated[str, typer.Option(help="CT, MR, or auto to tell from the intensities.")] = "auto",
-    spacing_mm: Annotated[float | None, typer.Option(help="Working voxel size instead of the median's.")] = None,
+    spacing_mm: Annotated[
+        float | None,
+        typer.Option(min=MIN_SPACING_MM, max=MAX_SPACING_MM, help="Working voxel size in mm instead of the median's."),
+    ] = None,
     device: Device = "auto",
     seed: Seed = 0,
     json_file: JsonFile = None,
@@ -65,7 +72,11 @@ def adapt(
             seed=seed,
         )
     console = Console()
-    for remark in result["encoder_remarks"]:
+    unnamed = [
+        f"label value {value} in {maps} of {len(result['support'])} label maps has no name: it counted as background"
+        for value, maps in result["unnamed"].items()
+    ]
+    for remark in (*result["encoder_remarks"], *unnamed):
         console.print(f"[yellow]remark[/] {escape(remark)}", highlight=False, soft_wrap=True)
     if method.value == AUTO:
         console.print(result["method_reason"], highlight=False)
@@ -107,7 +118,8 @@ def run_adaptation(
     """Run the template bundle's train workflow; see `adapt`.
 
     With an encoder other than the shipped one the decoder starts fresh, and the result has `encoder_remarks`: what
-    differs between these scans and those that it was trained on.
+    differs between these scans and those that it was trained on. `unnamed` has the label values of the support set that
+    are no organ's, and in how many label maps they are.
 
     `config` replaces further values of the workflow's config, by id. Returns what was done, with `adaptation_s` and the
     number of `trained_parameters`.
@@ -142,9 +154,13 @@ def run_adaptation(
     workflow = run_workflow(bundle_template(TEMPLATE), "train", overrides | dict(config or {}))
     optimizer = workflow.parser.get_parsed_content("optimizer")
     card = read_card(output)
+    values = [np.unique(read_label(case.label).array) for case in workflow.parser.get_parsed_content("support")]
+    maps = Counter(map(int, np.concatenate(values)))
+    known = {0, *card["plan"]["organs"].values()}
     return {
         **card,
         "encoder_remarks": encoder_remarks(card["encoder_provenance"], AdaptationPlan(**card["plan"])),
+        "unnamed": {value: count for value, count in sorted(maps.items()) if value not in known},
         "bundle": str(output),
         "adaptation_s": time.perf_counter() - started,
         "trained_parameters": sum(weight.numel() for group in optimizer.param_groups for weight in group["params"]),

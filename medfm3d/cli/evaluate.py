@@ -111,12 +111,18 @@ def print_summary(evaluation: Evaluation) -> None:
     table = Table(title=f"{len(evaluation.cases)} cases, surface Dice at {evaluation.tolerance_mm:g} mm")
     table.add_column("organ")
     for name in ("n", "absent", "one-sided", *METRICS.values()):
-        table.add_column(name, justify="right")
-    for organ, summary in evaluation.summary().items():
+        table.add_column(name, justify="right", overflow="fold")
+    summaries = evaluation.summary()
+    for organ, summary in summaries.items():
         counts = (str(count) for count in (summary.n, summary.absent, summary.one_sided))
         table.add_row(escape(organ), *counts, *(_mean(summary.metrics[metric]) for metric in METRICS))
     console = Console()
     console.print(table)
+    console.print("n: mask or outline has the organ; absent: neither has; one-sided: one alone, which counts as Dice 0")
+    for organ, summary in summaries.items():
+        if not summary.n:
+            told = f"no mask and no outline has {escape(organ)}: is its id the one in these files?"
+            console.print(f"[yellow]remark[/] {told}", highlight=False)
     if evaluation.mean_dice is not None:
         console.print(f"mean Dice over organs: {evaluation.mean_dice:.3f}")
     if evaluation.unpredicted:

@@ -2,9 +2,11 @@
 
 import json
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import torch
 import typer
 from monai.utils import set_determinism
@@ -14,8 +16,24 @@ from medfm3d.volumes import write_json
 
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda or cuda:N.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random; equal seeds give equal results on the CPU.")]
+RESULTS = "medfm3d.results"  # in a command's context: the stream that a result goes to
+
+
+def _keep_for_result(context: typer.Context, file: Path | None) -> Path | None:
+    """With `--json -`, send all that is said to standard error, so that standard output is JSON and nothing else."""
+    if file is not None and str(file) == "-" and not context.resilient_parsing:
+        context.meta[RESULTS] = sys.stdout
+        context.with_resource(redirect_stdout(sys.stderr))
+    return file
+
+
 JsonFile = Annotated[
-    Path | None, typer.Option("--json", help="Also write the result here as JSON; - for standard output.")
+    Path | None,
+    typer.Option(
+        "--json",
+        help="Also write the result here as JSON; - for standard output, while messages go to standard error.",
+        callback=_keep_for_result,
+    ),
 ]
 Organs = Annotated[
     str, typer.Option(help="Organs and their ids in the label files, such as liver=1,spleen=2.", metavar="NAME=ID,...")
@@ -73,6 +91,8 @@ def write_result(result: dict[str, Any], file: Path | None) -> None:
     if file is None:
         return
     if str(file) == "-":
-        sys.stdout.write(json.dumps(result, indent=2, default=str) + "\n")
+        context = click.get_current_context(silent=True)
+        stream = sys.stdout if context is None else context.meta.get(RESULTS, sys.stdout)
+        stream.write(json.dumps(result, indent=2, default=str) + "\n")
         return
     write_json(result, file, default=str)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import track
 
 from medfm3d.cli.options import Device, JsonFile, Seed, parse_names, start, write_result
 from medfm3d.cli.segment_report import say
@@ -85,13 +86,13 @@ def segment(
         bool, typer.Option(help="Remove pieces that the bundle's priors do not expect, and list each of them.")
     ] = False,
     tta: Annotated[
-        int, typer.Option(min=0, help="Looks at each scan, slightly turned and changed, that are averaged; 0 for one.")
+        int, typer.Option(min=0, help="Test-time augmentation: passes over each scan that are averaged; 0 for one.")
     ] = 0,
     transductive: Annotated[
         bool,
         typer.Option(
-            help="First correct the network, for each scan alone, where an organ's size is unlikely by the bundle's "
-            "priors, and say what that changed."
+            help="Test-time adaptation: where an organ's size is unlikely by the bundle's priors, first train the "
+            "network's last weights on that scan for some steps, and say what that changed."
         ),
     ] = False,
     logit_priors: Annotated[
@@ -232,6 +233,7 @@ def run_segmentation(
     }
     exported = None if onnx is None or not onnx.is_file() else file_sha256(onnx)
     mark = fingerprint(bundle, {**values, "dataset_dir": "", "output_dir": "", "seed": seed, "exported": exported})
+    computing = start(device, seed) if engine == Engine.LOCAL else None  # else that of a worker's machine
     prepare_output(output, inputs)
     journal = BatchJournal(output, mark, **({} if shard is None else {"name": shard.journal_name}))
     kept = {} if again else journal.done(inputs)
@@ -243,9 +245,9 @@ def run_segmentation(
         if engine == Engine.RAY:
             made = segment_on_ray(bundle, values, waiting, mark, output, workers=workers, device=device, seed=seed)
         else:
-            segmenter = CaseSegmenter(bundle, {**values, "datalist": [], "device": start(device, seed)})
+            segmenter = CaseSegmenter(bundle, {**values, "datalist": [], "device": computing})
             made = segment_batch(segmenter, waiting, mark)
-        for record in made:
+        for record in track(made, "segmenting", total=len(waiting), console=Console(stderr=True)):
             journal.add(record)
             records[Path(record.scan)] = record
             on_case(record)

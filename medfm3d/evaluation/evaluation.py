@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 from rich.progress import track
 
 from medfm3d.cohorts import Case, Cohort, CohortError
@@ -199,7 +200,9 @@ def _score(
 ) -> tuple[OrganScore, ...]:
     """Scores of cases: name, mask, label map and organs outlined in it."""
     scores: list[OrganScore] = []
-    for case, prediction, label, outlined in track(list(pairs), description="evaluating", disable=not progress):
+    for case, prediction, label, outlined in track(
+        list(pairs), "evaluating", disable=not progress, console=Console(stderr=True)
+    ):
         scored = {organ: number for organ, number in organs.items() if organ in outlined}
         scores += score_case(read_label(prediction), read_label(label), scored, tolerance_mm=tolerance_mm, case=case)
     return tuple(scores)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from medfm3d.volumes import VolumeError, find_volumes, output_name
+from medfm3d.volumes.paths import dicom_labels_suffix
 
 
 def case_name(path: str | Path) -> str:
@@ -26,6 +27,11 @@ def list_cases(folder: str | Path) -> dict[str, Path]:
             raise VolumeError(f"{path}: {cases[name].name} is of the same case {name}; keep one of them")
         cases[name] = path
     if not cases:
+        if any(dicom_labels_suffix(path) for path in folder.iterdir()):
+            raise VolumeError(
+                f"{folder}: holds DICOM outlines, which have no grid of their own; turn each into a label map first "
+                "(medfm3d convert)"
+            )
         raise VolumeError(f"{folder}: holds no volume; give a folder of NIfTI, NRRD or MetaImage files")
     return cases
 

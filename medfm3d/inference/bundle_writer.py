@@ -28,6 +28,9 @@ def check_output(output: str | Path) -> None:
     output = Path(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise BundleError(f"{output}: already there; name another output folder, or remove this one")
+    above = next(folder for folder in output.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise BundleError(f"{above}: is a file, so no folder can be made in it; name another output folder")
 
 
 def staging_folder(output: str | Path) -> str:

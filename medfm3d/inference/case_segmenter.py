@@ -16,7 +16,7 @@ from medfm3d.inference.bundle_writer import BundleError
 from medfm3d.inference.onnx_network import OnnxNetwork
 from medfm3d.inference.remarks import case_remarks
 from medfm3d.inference.workflow import open_workflow
-from medfm3d.volumes import SaveVolumed, Volume
+from medfm3d.volumes import SaveVolumed, Volume, VolumeError
 from medfm3d.volumes.errors import causes
 
 WEIGHTS = "models/model.pt"
@@ -62,7 +62,10 @@ class CaseSegmenter:
         try:
             return {name: workflow.parser.get_parsed_content(name) for name in _PARTS}
         except Exception as error:  # a config is code, which may raise anything
-            reason = causes(error)[-1]
+            chain = causes(error)
+            if ours := [one for one in chain if isinstance(one, BundleError | VolumeError)]:
+                raise ours[0] from error  # which says what is wrong, and where
+            reason = chain[-1]
             raise BundleError(f"{config}: cannot be set up ({reason}); correct the file, or adapt again") from error
 
     def _load_weights(self, file: Path) -> None:
@@ -100,4 +103,7 @@ class CaseSegmenter:
             organ: float(counts[number]) * volume.voxel_volume_ml for organ, number in self.plan.organs.items()
         }
         file, scan = self.saver.written[-1], mask.meta["filename_or_obj"]
-        return file, volumes_ml, case_remarks(replace(volume, source=file), scan, self.plan.organs, self.priors)
+        remarks = case_remarks(
+            replace(volume, source=file), scan, self.plan.organs, self.priors, modality=self.plan.modality
+        )
+        return file, volumes_ml, remarks

@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from medfm3d.cli.app import app
 from medfm3d.cohorts import read_cohort
 from medfm3d.inference import read_card
 from medfm3d.volumes import Volume, read_label, read_volume, write_volume
@@ -21,7 +23,24 @@ def test_adapt_with_the_documented_options(medfm3d, small_cohort: Path, tmp_path
     assert "adapted by box-adapter to 2 scans" in said
     written = json.loads(result.read_text())
     assert written["support"] == ["case_1", "case_3"] and written["seed"] == 3 and written["adaptation_s"] > 0
-    assert read_card(output)["plan"]["organs"] == {"cube": 2, "ball": 5}
+    assert read_card(output)["plan"]["organs"] == {"cube": 2, "ball": 5} and written["unnamed"] == {}
+
+
+def test_label_values_without_a_name_are_told(medfm3d, small_cohort: Path, tmp_path: Path) -> None:
+    where = ("--images", small_cohort / "imagesTr", "--labels", small_cohort / "labelsTr", "--cases", "case_1,case_3")
+    options = ("--method", "linear-probe", "--iterations", 1, "--output", tmp_path / "cube alone")
+    code, said = medfm3d("adapt", *where, "--organs", "cube=2", *options)
+    assert code == 0 and "label value 5 in 2 of 2 label maps has no name" in said.replace("\n", " "), said
+
+
+def test_a_ct_is_not_taken_for_the_mr_of_the_bundle(medfm3d, bundle: Path, small_cohort: Path, tmp_path: Path) -> None:
+    assert read_card(bundle)["plan"]["modality"] == "MR"
+    scan = read_volume(read_cohort(small_cohort).cases[1].image)
+    write_volume(Volume(scan.array - scan.array.min() - 1000, scan.affine), tmp_path / "scans" / "ct.nii.gz")
+    options = ("--output", tmp_path / "masks", "--json", tmp_path / "result.json")
+    code, said = medfm3d("segment", "--bundle", bundle, "--input", tmp_path / "scans", *options)
+    assert code == 0 and "ct: the scan looks like CT" in said.replace("\n", " "), said
+    assert json.loads((tmp_path / "result.json").read_text())["remarks"][0]["prior"] == "modality"
 
 
 def test_segment_evaluate_and_report(medfm3d, bundle: Path, small_cohort: Path, tmp_path: Path) -> None:
@@ -44,6 +63,8 @@ def test_segment_evaluate_and_report(medfm3d, bundle: Path, small_cohort: Path, 
     for entry in listed["training"][1:]:
         entry["annotated"] = ["cube"]
     (tmp_path / "dataset.json").write_text(json.dumps(listed))
+    code, said = medfm3d("evaluate", *arguments[:-1], "cube=2,nobody=9")
+    assert code == 0 and "no mask and no outline has nobody" in said
     code, said = medfm3d("evaluate", *arguments, "--cohort", tmp_path, "--json", scored)
     assert code == 0, said
     organs = [score["organ"] for score in json.loads(scored.read_text())["scores"]]
@@ -85,9 +106,12 @@ def test_info_describes_a_bundle(medfm3d, bundle: Path, tmp_path: Path) -> None:
     assert info["bundle"]["method"] == "decoder" and "box-adapter" in info["methods"] and info["device"] == "cpu"
 
 
-def test_result_goes_to_standard_output(medfm3d) -> None:
-    code, said = medfm3d("info", "--json", "-")
-    assert code == 0 and '"encoders": [' in said
+def test_standard_output_is_the_result_and_nothing_else(bundle: Path, capsys: pytest.CaptureFixture) -> None:
+    for command in (["info"], ["info", "--bundle", str(bundle)], ["data", "list"], ["weights", "list"]):
+        with pytest.raises(SystemExit) as ended:
+            app([*command, "--json", "-"])
+        said = capsys.readouterr()
+        assert not ended.value.code and json.loads(said.out) and said.err, command
 
 
 def test_errors_of_the_user_end_with_1_and_one_line(medfm3d, bundle: Path, small_cohort: Path, tmp_path: Path) -> None:
@@ -104,6 +128,11 @@ def test_errors_of_the_user_end_with_1_and_one_line(medfm3d, bundle: Path, small
         (("segment", "--bundle", small_cohort, "--input", small_cohort, *out), "is not an adapted bundle"),
         (("segment", "--bundle", bundle, "--input", tmp_path / "nowhere", *out), "no such file or folder"),
         (("segment", "--bundle", bundle, "--input", tmp_path / "bad", *masks), "cut.nii.gz"),
+        (
+            ("segment", "--bundle", bundle, "--input", small_cohort / "imagesTr", *out, "--device", "tpu"),
+            "unknown device",
+        ),
+        (("adapt", *where, "--output", small_cohort / "dataset.json" / "x", "--organs", ORGANS), "json: is a file"),
         (("info", "--device", "cuda:99"), "is not there"),
         (("info", "--device", "tpu"), "unknown device"),
         (("demo", "--data", tmp_path / "nowhere", *out), "holds no dataset.json"),
