@@ -56,7 +56,7 @@ def adapt(
     """Adapt to organs outlined in 1 to 10 scans; writes a MONAI bundle that segments the others."""
     names = [name.strip() for name in cases.split(",")] if cases else None
     named = parse_organs(organs)
-    with _cohort(images, labels, named) as cohort:
+    with _cohort(images, labels, named, names) as cohort:
         result = run_adaptation(
             cohort,
             named,
@@ -87,16 +87,16 @@ def adapt(
 
 
 @contextmanager
-def _cohort(images: Path, labels: Path, organs: Mapping[str, int]) -> Iterator[Cohort]:
+def _cohort(images: Path, labels: Path, organs: Mapping[str, int], names: list[str] | None) -> Iterator[Cohort]:
     """Give the cohort of two folders; label maps made of DICOM outlines last as long as it is used."""
     # Loads highdicom, which other commands need not wait for.
     from medfm3d.cohorts.dicom_outlines import cohort_from_dicom_outlines, holds_dicom_outlines
 
     if not holds_dicom_outlines(labels):
-        yield cohort_from_folders(images, labels)
+        yield cohort_from_folders(images, labels, names=names)
         return
     with tempfile.TemporaryDirectory(prefix="medfm3d-outlines-") as converted:
-        yield cohort_from_dicom_outlines(images, labels, organs, converted)
+        yield cohort_from_dicom_outlines(images, labels, organs, converted, names=names)
 
 
 def run_adaptation(

@@ -2,11 +2,12 @@
 
 import json
 import sys
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
-import click
 import torch
 import typer
 from monai.utils import set_determinism
@@ -16,14 +17,23 @@ from medfm3d.volumes import write_json
 
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda or cuda:N.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random; equal seeds give equal results on the CPU.")]
-RESULTS = "medfm3d.results"  # in a command's context: the stream that a result goes to
+_for_results: ContextVar[TextIO | None] = ContextVar("_for_results", default=None)
 
 
-def _keep_for_result(context: typer.Context, file: Path | None) -> Path | None:
-    """With `--json -`, send all that is said to standard error, so that standard output is JSON and nothing else."""
+@contextmanager
+def _standard_output_for_results() -> Iterator[None]:
+    """Send all that is said to standard error, so that standard output is the result and nothing else."""
+    before = _for_results.set(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _for_results.reset(before)
+
+
+def _keep_for_results(context: typer.Context, file: Path | None) -> Path | None:
     if file is not None and str(file) == "-" and not context.resilient_parsing:
-        context.meta[RESULTS] = sys.stdout
-        context.with_resource(redirect_stdout(sys.stderr))
+        context.with_resource(_standard_output_for_results())
     return file
 
 
@@ -32,7 +42,7 @@ JsonFile = Annotated[
     typer.Option(
         "--json",
         help="Also write the result here as JSON; - for standard output, while messages go to standard error.",
-        callback=_keep_for_result,
+        callback=_keep_for_results,
     ),
 ]
 Organs = Annotated[
@@ -91,8 +101,7 @@ def write_result(result: dict[str, Any], file: Path | None) -> None:
     if file is None:
         return
     if str(file) == "-":
-        context = click.get_current_context(silent=True)
-        stream = sys.stdout if context is None else context.meta.get(RESULTS, sys.stdout)
+        stream = _for_results.get() or sys.stdout
         stream.write(json.dumps(result, indent=2, default=str) + "\n")
         return
     write_json(result, file, default=str)

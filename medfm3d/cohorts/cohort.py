@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -177,17 +177,24 @@ def parse_cohort(folder: str | Path, manifest: CohortManifest | str | Path | Non
 
 
 def cohort_from_folders(
-    images: str | Path, labels: str | Path | None = None, organs: Mapping[str, int] | None = None
+    images: str | Path,
+    labels: str | Path | None = None,
+    organs: Mapping[str, int] | None = None,
+    *,
+    names: Collection[str] | None = None,
 ) -> Cohort:
     """A cohort of a folder of images and one of label maps, of the same names; see ``pair_by_name``.
 
-    Images without a label map are cases without outlines. ``organs`` gives each organ's label value, where known.
+    Images without a label map are cases without outlines. ``organs`` gives each organ's label value, where known. Where
+    ``names`` of cases are given, label maps of others need no image.
 
     Raises:
         CohortError: a folder does not exist or holds no volume, a label map has no image, or an image has several
             channels.
     """
     cases, without_image = pair_by_name(Path(images), None if labels is None else Path(labels))
+    if names is not None:
+        without_image = [path for path in without_image if output_name(path) in names]
     if without_image:
         raise CohortError(
             f"{labels}: {len(without_image)} label maps have no image in {images} "
@@ -315,7 +322,11 @@ def _volumes_by_name(folder: Path) -> dict[str, Path]:
         raise CohortError(f"{folder}: is not a folder: give the folder that holds the scans")
     volumes = find_volumes(folder)
     if not volumes:
-        raise CohortError(f"{folder}: holds no volume: known are {', '.join(VOLUME_SUFFIXES)} and DICOM series folders")
+        inside = next((part for part in sorted(folder.iterdir()) if part.is_dir() and find_volumes(part)), None)
+        deeper = "" if inside is None else f" ({inside.name} in it does: put one file a case into one folder)"
+        raise CohortError(
+            f"{folder}: holds no volume{deeper}: known are {', '.join(VOLUME_SUFFIXES)} and DICOM series folders"
+        )
     if repeated := _repeated(output_name(path) for path in volumes):
         raise CohortError(f"{folder}: several files are named {_some(repeated)}, but for the suffix: keep one of each")
     return {output_name(path): path for path in volumes}

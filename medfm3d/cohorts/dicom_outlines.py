@@ -1,7 +1,7 @@
 """Outlines in DICOM SEG and RTSTRUCT files, matched with the series that they were drawn on."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from pydicom import dcmread
@@ -22,17 +22,24 @@ def holds_dicom_outlines(labels: str | Path) -> bool:
 
 
 def cohort_from_dicom_outlines(
-    images: str | Path, labels: str | Path, organs: Mapping[str, int], converted: str | Path
+    images: str | Path,
+    labels: str | Path,
+    organs: Mapping[str, int],
+    converted: str | Path,
+    *,
+    names: Collection[str] | None = None,
 ) -> Cohort:
     """Return a cohort of DICOM series, of which those that an outline refers to are labelled.
 
     Files are matched by the series' identifier that they hold, whatever their names. A series is named as its folder.
+    Where names are given, outlines of other series are passed over, whatever they hold, as in an archive of many.
 
     Args:
         images: folder of series, at any depth; other files may lie there.
         labels: folder of DICOM SEG and RTSTRUCT files, at any depth; it may be that of the images.
         organs: label value of each organ, by its name in the files.
         converted: folder that label maps are written to, one for each outlined series, as NIfTI.
+        names: series whose outlines are read; all if left out.
 
     Raises:
         CohortError: if there is no series, an outline refers to none of them, or two refer to the same.
@@ -47,6 +54,8 @@ def cohort_from_dicom_outlines(
         raise CohortError(f"{images}: holds no DICOM series: give the folder of the series that were outlined")
     files: dict[str, Path] = {}
     for file, uid in _outlines(labels):
+        if names is not None and (uid not in series or output_name(series[uid]) not in names):
+            continue
         if uid not in series:
             raise CohortError(
                 f"{file}: outlines the series {uid or 'that it does not name'}, which is not in {images}: add that "

@@ -133,6 +133,7 @@ def test_errors_of_the_user_end_with_1_and_one_line(medfm3d, bundle: Path, small
             "unknown device",
         ),
         (("adapt", *where, "--output", small_cohort / "dataset.json" / "x", "--organs", ORGANS), "json: is a file"),
+        (("segment", "--bundle", bundle, "--input", small_cohort, *masks, "--onnx", "x.onnx"), "x.onnx: no such file"),
         (("info", "--device", "cuda:99"), "is not there"),
         (("info", "--device", "tpu"), "unknown device"),
         (("demo", "--data", tmp_path / "nowhere", *out), "holds no dataset.json"),

@@ -128,6 +128,19 @@ def test_faulty_dataset_json_is_refused(tmp_path, content, told):
         read_cohort(dataset(tmp_path, **content))
 
 
+def test_label_maps_of_cases_that_are_not_named_need_no_image(tmp_path):
+    images, labels = touch(tmp_path / "images", "a.nii"), touch(tmp_path / "labels", "a.nii", "b.nii")
+    assert cohort_from_folders(images, labels, names=["a"]).names == ("a",)
+    with pytest.raises(CohortError, match=r"1 label maps have no image .*b\.nii"):
+        cohort_from_folders(images, labels, names=["a", "b"])
+
+
+def test_volumes_one_folder_down_are_pointed_at(tmp_path):
+    touch(tmp_path / "case_1", "ct.nii.gz")
+    with pytest.raises(CohortError, match=r"holds no volume \(case_1 in it does: put one file a case into one folder"):
+        cohort_from_folders(tmp_path)
+
+
 def test_no_or_broken_dataset_json(tmp_path):
     with pytest.raises(CohortError, match=r"dataset\.json: does not exist"):
         read_cohort(tmp_path)

@@ -51,6 +51,17 @@ def test_outlines_find_their_series(archive: Path, tmp_path: Path) -> None:
         cohort_from_dicom_outlines(archive, archive, {"spleen": 1}, tmp_path / "converted")
 
 
+def test_of_named_series_alone_outlines_are_read(archive: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels"
+    drawn = outline(archive / "patient 0" / "anna", labels / "a.seg.dcm", {"liver": 1}, seed=0)
+    outline(archive / "patient 1" / "bert", labels / "b.seg.dcm", {"spleen": 1}, seed=1)  # which has no liver
+    elsewhere = write_series(tmp_path / "elsewhere", np.random.default_rng(9).integers(-100, 100, (9, 8, 5)))
+    outline(elsewhere, labels / "c.seg.dcm", {"liver": 1}, seed=2)
+    cohort = cohort_from_dicom_outlines(archive, labels, {"liver": 1}, tmp_path / "converted", names=["anna"])
+    assert [case.name for case in cohort if case.label] == ["anna"] and len(cohort) == 3
+    np.testing.assert_array_equal(read_label(cohort.cases[0].label).array, drawn)
+
+
 def test_what_does_not_match_is_told(archive: Path, tmp_path: Path) -> None:
     labels, anna = tmp_path / "labels", archive / "patient 0" / "anna"
     outline(anna, labels / "a.seg.dcm", {"liver": 1}, seed=0)
