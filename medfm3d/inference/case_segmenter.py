@@ -64,7 +64,7 @@ class CaseSegmenter:
         except Exception as error:  # a config is code, which may raise anything
             chain = causes(error)
             if ours := [one for one in chain if isinstance(one, BundleError | VolumeError)]:
-                raise ours[0] from error  # which says what is wrong, and where
+                raise ours[0] from ours[0].__cause__  # which says what is wrong, and where
             reason = chain[-1]
             raise BundleError(f"{config}: cannot be set up ({reason}); correct the file, or adapt again") from error
 

@@ -8,8 +8,8 @@ class VolumeError(ValueError):
 def causes(error: BaseException) -> list[BaseException]:
     """Return an error and those that it was raised from, the outermost first; MONAI wraps what a transform raised."""
     chain = [error]
-    while chain[-1].__cause__ is not None:
-        chain.append(chain[-1].__cause__)
+    while (cause := chain[-1].__cause__) is not None and not any(cause is seen for seen in chain):
+        chain.append(cause)
     return chain
 
 
