@@ -16,7 +16,12 @@ SCANS = Section(
     (*PACKED, *PLAIN, *NRRD, *META_IMAGE, *DETACHED, *DICOM, *NO_FILES, *OTHER),
 )
 WARNED = Section("Doubtful scans", "The scan is segmented, and a warning says what is doubtful.", DOUBTFUL)
-OUTLINES = Section("Label maps", "`medfm3d adapt` and `evaluate` name the file and stop.", LABELS)
+OUTLINES = Section(
+    "Label maps",
+    "`medfm3d adapt` and `evaluate` name the file and stop; of unknown organs `adapt` makes a remark, "
+    "and `data check` a fault.",
+    LABELS,
+)
 DAMAGED = Section("Bundles and options", "`medfm3d segment` ends before any scan is touched.", BUNDLES)
 FOLDERS = Section("Folders", "`medfm3d segment` ends before any scan is touched; nothing is overwritten.", INPUTS)
 MISHAPS = Section(
