@@ -32,13 +32,13 @@ os.environ.update(waiting_settings(os.environ))  # before torch is loaded
 import numpy as np
 import torch
 
-from medfm3d.adaptation import FeatureStatistics, write_statistics
+from medfm3d.adaptation import FeatureStatistics, measured_windows, write_statistics
 from medfm3d.cohorts import read_cohort
 from medfm3d.cohorts.phantom import write_phantom_cohort
 from medfm3d.cohorts.phantom.anatomy import Anatomy, grid_axes
 from medfm3d.encoders import file_sha256, load_encoder, load_weights, read_header, save_encoder, save_weights
 from medfm3d.inference import bundle_template, run_workflow
-from medfm3d.pretraining import PreparedVolumes, PretrainingCohort, random_window
+from medfm3d.pretraining import PreparedVolumes, PretrainingCohort
 from medfm3d.segmentation import LightDecoder
 from medfm3d.volumes import Volume, write_volume
 
@@ -48,7 +48,6 @@ PHANTOM_SEED = 1000  # apart from those of the demonstration
 TISSUE_SEED = 5000
 TISSUE_SPACING_MM = 3.0
 SCANS_MEASURED = 30  # of each cohort, for the statistics of features
-WINDOWS_MEASURED = 8  # of each scan
 # FreeSurfer's numbers: hippocampus to cerebral cortex of its side, brain stem to the ventral diencephalon on the left.
 NOT_LEARNT = {"17": 3, "53": 42, "16": 28}
 IMAGES = (
@@ -178,8 +177,7 @@ def measure_features(encoder_file: Path, cohorts: list[dict[str, Any]], cache: P
         for number, entry in enumerate(prepared.entries()):
             rng = np.random.default_rng([seed, number])
             volume = torch.load(entry, weights_only=True)["image"]
-            drawn = [random_window(volume, WINDOW, rng) for _ in range(WINDOWS_MEASURED)]
-            windows.setdefault(cohort.modality, []).append(torch.stack(drawn))
+            windows.setdefault(cohort.modality, []).append(measured_windows(volume, WINDOW, rng))
     statistics = {modality: FeatureStatistics.measure(encoder, scans) for modality, scans in windows.items()}
     made_by = {"data": IMAGES, "command": "python tools/pretrain_shipped_weights.py --work WORK --only-statistics"}
     write_statistics(encoder_file, statistics, made_by)

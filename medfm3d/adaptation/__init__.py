@@ -7,6 +7,7 @@ from medfm3d.adaptation.auto_policy import (
     METHODS,
     MethodChoice,
     choose_by_table,
+    measured_windows,
     resolve_method,
     support_windows,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "frechet_distance",
     "insert_into",
     "inserted_parameters",
+    "measured_windows",
     "plan_adaptation",
     "read_statistics",
     "read_support",

@@ -160,7 +160,13 @@ def support_windows(
 ) -> Iterator[Tensor]:
     """Yield for each support case `WINDOWS_PER_SCAN` windows (N, 1, D, H, W), drawn as for pretraining: anywhere."""
     for number, case in enumerate(support):
-        rng = np.random.default_rng([seed, number])
         image = preprocessing({"image": str(case.image), "label": str(case.label)})["image"]
-        volume = torch.as_tensor(image)
-        yield torch.stack([random_window(volume, window, rng) for _ in range(WINDOWS_PER_SCAN)])
+        yield measured_windows(torch.as_tensor(image), window, np.random.default_rng([seed, number]))
+
+
+def measured_windows(volume: Tensor, window: Sequence[int], rng: np.random.Generator) -> Tensor:
+    """Return `WINDOWS_PER_SCAN` windows (N, 1, D, H, W) of a scan (1, I, J, K), in which its features are measured.
+
+    Statistics of pretraining scans and what is compared with them have to be drawn the same way.
+    """
+    return torch.stack([random_window(volume, window, rng) for _ in range(WINDOWS_PER_SCAN)])

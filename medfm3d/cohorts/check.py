@@ -9,9 +9,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from medfm3d.cohorts.cohort import Case, Cohort, pair_by_name, parse_cohort
+from medfm3d.cohorts.cohort import Case, Cohort
+from medfm3d.cohorts.dataset_file import parse_cohort
 from medfm3d.cohorts.errors import CohortError, ManifestError
 from medfm3d.cohorts.manifest import CohortManifest
+from medfm3d.cohorts.paired_folders import pair_by_name
 from medfm3d.volumes import Volume, VolumeError, check_same_grid, read_label, read_volume
 
 MAX_SIZE_RATIO = 10  # between a scan's field of view and the cohort's median, in mL

@@ -210,16 +210,23 @@ what their organs have in common.
 """
     if "location" in card["priors"]:
         text += "It also holds a picture, in voxels of 12 mm, of each scan in which the body's outline is in sight.\n"
-    origin = imported_origin(card["encoder_provenance"])
+    origin = _encoder_origin(card)
     if shipped:
         text += f"\nThe weights that training started from:\n\n{path.read_text(encoding='utf-8')}"
-    elif origin is not None:
-        text += (
-            f"\nIts encoder is {origin['title']}, licence {origin['licence']['name']}. {origin['licence']['warning']}\n"
-        )
+    elif origin:
+        text += f"\n{origin}\n"
     elif card["encoder_pretrained"]:
         text += f"\nIts encoder was pretrained on: {card['encoder_provenance'].get('data', 'its file does not say')}\n"
     path.write_text(text, encoding="utf-8")
+
+
+def _encoder_origin(card: Mapping[str, Any]) -> str:
+    """Return whose an imported encoder is and what its licence forbids, as a sentence; nothing of other encoders."""
+    origin = imported_origin(card["encoder_provenance"])
+    if origin is None:
+        return ""
+    warning = f": {origin['licence']['warning']}" if origin["licence"]["warning"] else ""
+    return f"Its encoder is {origin['title']}, licence {origin['licence']['name']}{warning}."
 
 
 def _same(one: str | Path, other: str | Path) -> bool:
@@ -229,11 +236,8 @@ def _same(one: str | Path, other: str | Path) -> bool:
 def _write_readme(path: Path, card: Mapping[str, Any]) -> None:
     plan = card["plan"]
     organs = "\n".join(f"| {number} | {organ} |" for organ, number in plan["organs"].items())
-    origin = imported_origin(card["encoder_provenance"])
-    terms = ""
-    if origin is not None:
-        warning = f": {origin['licence']['warning']}" if origin["licence"]["warning"] else ""
-        terms = f"\nIts encoder is {origin['title']}, licence {origin['licence']['name']}{warning}.\n"
+    origin = _encoder_origin(card)
+    terms = f"\n{origin}\n" if origin else ""
     text = f"""# {card["name"]}
 
 A MONAI bundle that outlines organs in {plan["modality"]}, adapted by medfm3d {card["medfm3d_version"]} from

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from glob import has_magic
 from pathlib import Path
 
@@ -83,8 +83,14 @@ def _some(found: list[Path], path: Path) -> list[Path]:
 
 def check_names(scans: Sequence[Path]) -> None:
     """Raise VolumeError if two scans have the same name, so that one mask would replace the other."""
+    for scan, other in of_taken_names(scans):
+        raise VolumeError(f"{scan}: its mask would be that of {other} as well; give the scans distinct names")
+
+
+def of_taken_names(scans: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
+    """Yield each scan that has the name of an earlier one, and that one."""
     places: dict[str, Path] = {}
     for scan in scans:
         other = places.setdefault(output_name(scan), scan)
         if other is not scan:
-            raise VolumeError(f"{scan}: its mask would be that of {other} as well; give the scans distinct names")
+            yield scan, other

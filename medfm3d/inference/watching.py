@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from medfm3d.inference.batch_journal import scan_stamp
-from medfm3d.inference.inputs import list_inputs
-from medfm3d.volumes import VolumeError, VolumeWarning, output_name
+from medfm3d.inference.inputs import list_inputs, of_taken_names
+from medfm3d.volumes import VolumeError, VolumeWarning
 
 
 def watch_folder(
@@ -40,11 +40,7 @@ def watch_folder(
     while True:
         now = {scan: scan_stamp(scan) for scan in _scans(path, output)}
         settled = {scan: stamp for scan, stamp in now.items() if before.get(scan) == stamp}
-        first: dict[str, Path] = {}
-        for scan in sorted(settled, key=lambda scan: scan not in segmented):
-            other = first.setdefault(output_name(scan), scan)
-            if other is scan:
-                continue
+        for scan, other in of_taken_names(sorted(settled, key=lambda scan: scan not in segmented)):
             del settled[scan]
             if scan not in refused:
                 refused.add(scan)

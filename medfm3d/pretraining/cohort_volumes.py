@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from monai.transforms import EnsureTyped, Orientationd, Spacingd, Transform
 
-from medfm3d.cohorts.cohort import read_cohort
+from medfm3d.cohorts.dataset_file import read_cohort
 from medfm3d.cohorts.preprocessed_cache import ContentKeyedCache, transform_hash
 from medfm3d.cohorts.volume_store import StoredVolume, VolumeStore, is_store
 from medfm3d.volumes import IntensityNormalized, LoadVolumed, VolumeError, find_volumes
