@@ -15,6 +15,7 @@ from medfm3d.inference.batch_stopped import BatchStopped
 from medfm3d.inference.case_run import CaseRun
 from medfm3d.inference.ray_cluster import connected, import_ray, share_machines
 from medfm3d.inference.ray_worker import SegmentationWorker
+from medfm3d.volumes.whole_file import remove_leftovers
 
 ATTEMPTS = 3
 
@@ -64,10 +65,10 @@ def segment_on_ray(
         start = partial(actor.remote, Path(bundle), values, share.device, seed, fingerprint, *place)
         team = [_Worker(start()) for _ in range(min(share.workers, len(scans)))]
         try:
-            yield from _Dispatch(ray, start, team, scans, fingerprint, attempts).records()
+            yield from _Dispatch(ray, start, team, scans, fingerprint, attempts, Path(output)).records()
         finally:
             for worker in team:
-                ray.kill(worker.actor)
+                worker.end(ray, Path(output))
 
 
 @dataclass
@@ -83,7 +84,13 @@ class _Worker:
     def begin(self, actor: Any) -> None:
         self.actor = actor
         self.opening: Any = actor.open.remote()
+        self.writer: str | None = None
         self.running: dict[Any, _Job] = {}
+
+    def end(self, ray: ModuleType, output: Path) -> None:
+        ray.kill(self.actor)  # also if it is lost: it may only be out of reach
+        if self.writer is not None:
+            remove_leftovers(output, self.writer)
 
     @property
     def takes_suspects(self) -> bool:
@@ -105,6 +112,7 @@ class _Dispatch:
     scans: Sequence[Path]
     fingerprint: str
     attempts: int
+    output: Path
     lost_unopened: int = 0
     suspects: deque[_Job] = field(default_factory=deque)
 
@@ -132,7 +140,7 @@ class _Dispatch:
             yield from self._replace(worker, error)
             return
         if ready == worker.opening:
-            worker.opening, self.lost_unopened = None, 0
+            worker.opening, worker.writer, self.lost_unopened = None, said, 0
             return
         del worker.running[ready]
         yield _not_stopped(said)
@@ -161,7 +169,7 @@ class _Dispatch:
                     f"{job.scan}: its worker was lost {job.losses} times over it ({why}); it may need more memory than "
                     "there is, or be a file that crashes what reads it"
                 )
-        self.ray.kill(worker.actor)  # in case it is only out of reach
+        worker.end(self.ray, self.output)
         worker.begin(self.start())
 
 

@@ -15,6 +15,7 @@ from medfm3d.inference.bundle_writer import BundleError
 from medfm3d.inference.case_run import CaseRun
 from medfm3d.inference.case_segmenter import CaseSegmenter
 from medfm3d.segmentation import resolve_device
+from medfm3d.volumes.whole_file import WRITER
 
 
 class SegmentationWorker:
@@ -45,8 +46,12 @@ class SegmentationWorker:
         self.folder, self.landmark = folder, landmark
         self.reading, self.inferring, self.writing = Lock(), Lock(), Lock()
 
-    def open(self) -> None:
-        """Load the bundle; raises BundleError if that fails, or if files are not where the driver sees them."""
+    def open(self) -> str:
+        """Load the bundle and return this process's mark as a writer of files.
+
+        Raises:
+            BundleError: if the bundle cannot be loaded, or files are not where the driver sees them.
+        """
         here = socket.gethostname()
         if not self.folder.is_dir():
             raise BundleError(f"{self.folder}: no such folder on {here}; start from a folder that all machines share")
@@ -57,6 +62,7 @@ class SegmentationWorker:
             )
         set_determinism(seed=self.seed)
         self.segmenter = CaseSegmenter(self.bundle, {**self.values, "device": resolve_device(self.device)})
+        return WRITER
 
     def segment(self, scan: Path) -> CaseRecord | BatchStopped:
         """Return what became of a scan, or why no other one can be done either."""

@@ -1,11 +1,14 @@
 """Files that appear whole or not at all."""
 
+import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 LEFTOVERS = ".writing-*"  # folders of writers that were killed
+WRITER = uuid.uuid4().hex[:8]  # of this process, in the names of its folders
 
 
 @contextmanager
@@ -23,9 +26,20 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as temporary:
+    with tempfile.TemporaryDirectory(prefix=f".writing-{WRITER}-", dir=path.parent) as temporary:
         whole = Path(temporary) / path.name
         yield whole
         # MHD and NHDR keep the voxels in a second file; it must be there before the header that names it.
         for part in sorted(whole.parent.iterdir(), key=lambda part: part == whole):
             part.replace(path.parent / part.name)
+
+
+def remove_leftovers(folder: str | Path, writer: str) -> None:
+    """Remove what a process that is gone had begun to write to a folder.
+
+    Args:
+        folder: the folder of the files.
+        writer: its `WRITER`.
+    """
+    for left in Path(folder).glob(f".writing-{writer}-*"):
+        shutil.rmtree(left, ignore_errors=True)

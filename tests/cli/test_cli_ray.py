@@ -60,8 +60,8 @@ def test_masks_equal_those_of_the_local_engine_though_workers_are_killed(
     tally.mkdir()
     deaths = {"scan_1.nii.gz": 1, "scan_4.nii.gz": 99}
     target = "mortal_inferer.MortalInferer"
-    mortal = {"_target_": target, "inferer": "@refined", "deaths": deaths, "tally": str(tally)}
     out = tmp_path / "ray"
+    mortal = {"_target_": target, "inferer": "@refined", "deaths": deaths, "tally": str(tally), "masks": str(out)}
     options = {"engine": Engine.RAY, "workers": 2, "device": "cpu"}
     result = run_segmentation(bundle, scans, out, config={"inferer": mortal}, **options)
 
