@@ -23,6 +23,7 @@ from medfm3d.adaptation.encoder_tuning import EncoderTuning
 from medfm3d.adaptation.full_tuning import FullTuning
 from medfm3d.adaptation.insertion import insert_into, inserted_parameters
 from medfm3d.adaptation.linear_probe import LinearProbe
+from medfm3d.adaptation.muon import MuonAdamW
 from medfm3d.adaptation.noise_texture import RandCTNoised
 from medfm3d.adaptation.organ_channels import ChannelsToLabelIds, LabelIdsToChannels
 from medfm3d.adaptation.plan import AdaptationPlan, plan_adaptation, read_support
@@ -55,6 +56,7 @@ __all__ = [
     "LabelIdsToChannels",
     "LinearProbe",
     "MethodChoice",
+    "MuonAdamW",
     "PriorLoss",
     "RandCTNoised",
     "RandDeformedWindowd",

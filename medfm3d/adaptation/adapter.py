@@ -116,7 +116,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def parameter_groups(self, network: AdaptableNetwork) -> list[dict[str, Any]]:
-        """Return optimiser groups (`params`, `lr`) of the weights that this method trains."""
+        """Return groups (`params`, `lr`, maybe `muon`) of the weights that this method trains, for `MuonAdamW`."""
 
     def refined_parameters(self, network: AdaptableNetwork) -> list[nn.Parameter]:
         """Return the few weights that may be refined on a query (see `medfm3d.inference.TransductiveInferer`).

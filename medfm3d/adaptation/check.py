@@ -6,6 +6,7 @@ import torch
 
 from medfm3d.adaptation.adapter import AdaptableNetwork, Adapter
 from medfm3d.adaptation.insertion import insert_into, inserted_parameters
+from medfm3d.adaptation.muon import MuonAdamW
 from medfm3d.encoders import Encoder
 
 
@@ -111,7 +112,7 @@ def check_insertion(method: Adapter, encoder: Encoder, window: torch.Tensor, *, 
 
 
 def _train(module: torch.nn.Module, inputs: torch.Tensor, groups: list[dict], steps: int = 8) -> list[float]:
-    optimizer = torch.optim.AdamW(groups)
+    optimizer = MuonAdamW(groups)
     with torch.no_grad():
         # A target that features can explain: which voxels the untrained network ranks high.
         logits = module(inputs)

@@ -9,7 +9,7 @@ class DecoderTuning(Adapter):
     """Train decoder and classifier on a frozen encoder, with augmented windows.
 
     Args:
-        learning_rate: of AdamW.
+        learning_rate: of Muon and AdamW.
     """
 
     name = "decoder"
@@ -23,4 +23,4 @@ class DecoderTuning(Adapter):
     def parameter_groups(self, network: AdaptableNetwork) -> list[dict[str, Any]]:
         """Return the weights of decoder and classifier."""
         trained = [*network.decoder.parameters(), *network.classifier.parameters()]
-        return [{"params": trained, "lr": self.learning_rate}]
+        return [{"params": trained, "lr": self.learning_rate, "muon": True}]
