@@ -4,13 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from timm.optim.muon import get_lr_scale, zeropower_via_newtonschulz
 from torch import Tensor, nn
 from torch.optim import AdamW
 
 LEAST_SIDE = 4  # of a weight as a matrix; the step of a narrower one has few directions to make equal
-NEWTON_SCHULZ_STEPS = 5
-COEFFICIENTS = [(3.4445, -4.7750, 2.0315)]  # Jordan's
+ADAMW_RMS = 0.2  # root mean square of AdamW's steps at learning rate 1 (Liu et al. 2025)
+STEPS, LINEAR, CUBIC, QUINTIC = 5, 3.4445, -4.7750, 2.0315  # of Jordan's iteration
 
 
 class MuonAdamW(AdamW):
@@ -20,9 +19,10 @@ class MuonAdamW(AdamW):
     gradient, as a matrix of output channels by everything else, and replaces it by the nearest matrix with orthogonal
     rows or columns: directions in which the gradient is small count as much as those in which it is large. Its length
     is brought to that of AdamW's steps (Liu et al. 2025, arXiv:2502.16982), so that one learning rate serves both.
-    Biases, norms and weights that are narrower than four as a matrix are AdamW's. Iteration and length are timm's; its
-    own optimiser iterates in bfloat16, which took 0.49 s a step for the decoder's weights on a processor without
-    bfloat16, where float32 takes 0.02 to 0.04.
+    Biases, norms and weights that are narrower than four as a matrix are AdamW's.
+
+    The optimisers of torch and timm do the same in bfloat16, which took 0.49 s of each step for the decoder's weights
+    with the instructions of a processor without bfloat16, where this takes 0.01.
 
     Args:
         params: weights, or groups of them with `lr` and `muon`.
@@ -75,12 +75,38 @@ class MuonAdamW(AdamW):
         beta = group["betas"][0]
         state["step"] += 1
         state["exp_avg"].lerp_(gradient, 1 - beta)
-        step = gradient.lerp(state["exp_avg"], beta).flatten(1)
-        step = zeropower_via_newtonschulz(step, NEWTON_SCHULZ_STEPS, COEFFICIENTS, dtype=torch.float32)
+        step = orthogonalise(gradient.lerp(state["exp_avg"], beta).flatten(1))
+        length = ADAMW_RMS * max(step.shape) ** 0.5
         weight.mul_(1 - group["lr"] * group["weight_decay"])
-        weight.add_(step.reshape(weight.shape), alpha=-group["lr"] * get_lr_scale(step.shape, "match_rms_adamw"))
+        weight.add_(step.reshape(weight.shape), alpha=-group["lr"] * length)
 
 
 def is_matrix(weight: Tensor) -> bool:
     """Return whether a weight, as a matrix of output channels by everything else, has both sides of four or more."""
     return weight.ndim >= 2 and min(len(weight), weight[0].numel()) >= LEAST_SIDE
+
+
+def orthogonalise(matrix: Tensor) -> Tensor:
+    """Bring singular values to between 0.7 and 1.2 by five steps of Newton-Schulz, the more so the less they differ.
+
+    Each step is an odd polynomial of degree five in the singular values. All of them commute with the Gram matrix of
+    the shorter side, so they are gathered there and applied to the matrix once, at a third of the time that the usual
+    order takes for the decoder's weights.
+
+    Args:
+        matrix: (M, N), in float32: squares of singular values below 1e-3 of the largest are lost in less.
+
+    Returns:
+        (M, N).
+    """
+    wide = matrix.mT if len(matrix) > matrix.shape[1] else matrix
+    wide = wide / wide.norm().clamp_min(1e-7)
+    gram = wide @ wide.mT
+    gathered = torch.eye(len(gram), device=gram.device, dtype=gram.dtype)
+    for _ in range(STEPS):
+        polynomial = torch.addmm(gram, gram, gram, beta=CUBIC, alpha=QUINTIC)
+        polynomial.diagonal().add_(LINEAR)
+        gathered = polynomial @ gathered
+        gram = polynomial @ gram @ polynomial
+    wide = gathered @ wide
+    return wide.mT if len(matrix) > matrix.shape[1] else wide
