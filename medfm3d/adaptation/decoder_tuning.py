@@ -8,6 +8,9 @@ from medfm3d.adaptation.adapter import AdaptableNetwork, Adapter, TrainingDefaul
 class DecoderTuning(Adapter):
     """Train decoder and classifier on a frozen encoder, with augmented windows.
 
+    Muon in place of AdamW, 1000 steps, raised mean Dice of development cases (standard error) in single draws by 0.005
+    (0.001) and 0.006 (0.002) on hippocampus, K = 5, and by 0.017 (0.005) on head and neck, K = 5.
+
     Args:
         learning_rate: of Muon and AdamW.
     """

@@ -13,7 +13,7 @@ class EncoderTuning(Adapter):
     beats either alone (Silva-Rodriguez et al., Medical Image Analysis 2025, novel organs).
 
     Args:
-        learning_rate: of AdamW for decoder and classifier.
+        learning_rate: of Muon and AdamW for decoder and classifier.
         encoder_learning_rate: of AdamW for what is trained in the encoder.
         train_decoder: if False, the decoder stays as it was pretrained; the classifier always learns.
     """
@@ -40,4 +40,4 @@ class EncoderTuning(Adapter):
     def parameter_groups(self, network: AdaptableNetwork) -> list[dict[str, Any]]:
         """Return the encoder's groups, and one of classifier and, unless it is kept, decoder."""
         behind = [*(network.decoder.parameters() if self.train_decoder else ()), *network.classifier.parameters()]
-        return [*self.encoder_groups(network), {"params": behind, "lr": self.learning_rate}]
+        return [*self.encoder_groups(network), {"params": behind, "lr": self.learning_rate, "muon": True}]

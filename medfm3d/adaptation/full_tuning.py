@@ -13,7 +13,7 @@ class FullTuning(EncoderTuning):
     Source: Bao et al. 2022, "BEiT: BERT Pre-Training of Image Transformers" (layer-wise decay).
 
     Args:
-        learning_rate: of AdamW for decoder and classifier.
+        learning_rate: of Muon and AdamW for decoder and classifier.
         encoder_learning_rate: of AdamW for the encoder's last layer.
         decay_per_layer: learning rate of a layer by that of the next one; 1 gives the encoder one rate.
         train_decoder: as of `EncoderTuning`.
