@@ -136,6 +136,12 @@ class Adapter(ABC):
         return FeatureClassifier(network) if self.caches_features else network
 
 
+def decoding_group(network: AdaptableNetwork, learning_rate: float, *, train_decoder: bool = True) -> dict[str, Any]:
+    """Return the optimiser group of classifier and, unless it is kept, decoder; the convolutions take Muon."""
+    decoder = network.decoder.parameters() if train_decoder else ()
+    return {"params": [*decoder, *network.classifier.parameters()], "lr": learning_rate, "muon": True}
+
+
 class FeatureClassifier(nn.Module):
     """The part of a network behind its cached features, as a module of its own."""
 

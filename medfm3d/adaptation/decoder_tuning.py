@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from medfm3d.adaptation.adapter import AdaptableNetwork, Adapter, TrainingDefaults
+from medfm3d.adaptation.adapter import AdaptableNetwork, Adapter, TrainingDefaults, decoding_group
 
 
 class DecoderTuning(Adapter):
@@ -25,5 +25,4 @@ class DecoderTuning(Adapter):
 
     def parameter_groups(self, network: AdaptableNetwork) -> list[dict[str, Any]]:
         """Return the weights of decoder and classifier."""
-        trained = [*network.decoder.parameters(), *network.classifier.parameters()]
-        return [{"params": trained, "lr": self.learning_rate, "muon": True}]
+        return [decoding_group(network, self.learning_rate)]

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from typing import Any
 
-from medfm3d.adaptation.adapter import AdaptableNetwork, Adapter, TrainingDefaults
+from medfm3d.adaptation.adapter import AdaptableNetwork, Adapter, TrainingDefaults, decoding_group
 
 
 class EncoderTuning(Adapter):
@@ -39,5 +39,5 @@ class EncoderTuning(Adapter):
 
     def parameter_groups(self, network: AdaptableNetwork) -> list[dict[str, Any]]:
         """Return the encoder's groups, and one of classifier and, unless it is kept, decoder."""
-        behind = [*(network.decoder.parameters() if self.train_decoder else ()), *network.classifier.parameters()]
-        return [*self.encoder_groups(network), {"params": behind, "lr": self.learning_rate, "muon": True}]
+        behind = decoding_group(network, self.learning_rate, train_decoder=self.train_decoder)
+        return [*self.encoder_groups(network), behind]

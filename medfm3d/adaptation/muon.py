@@ -99,8 +99,9 @@ def orthogonalise(matrix: Tensor) -> Tensor:
     Returns:
         (M, N).
     """
-    wide = matrix.mT if len(matrix) > matrix.shape[1] else matrix
-    wide = wide / wide.norm().clamp_min(1e-7)
+    if len(matrix) > matrix.shape[1]:
+        return orthogonalise(matrix.mT).mT
+    wide = matrix / matrix.norm().clamp_min(1e-7)
     gram = wide @ wide.mT
     gathered = torch.eye(len(gram), device=gram.device, dtype=gram.dtype)
     for _ in range(STEPS):
@@ -108,5 +109,4 @@ def orthogonalise(matrix: Tensor) -> Tensor:
         polynomial.diagonal().add_(LINEAR)
         gathered = polynomial @ gathered
         gram = polynomial @ gram @ polynomial
-    wide = gathered @ wide
-    return wide.mT if len(matrix) > matrix.shape[1] else wide
+    return gathered @ wide

@@ -57,7 +57,8 @@ def segment_on_ray(
     """
     ray = import_ray()
     values = {**values, "datalist": []}
-    Path(output).mkdir(parents=True, exist_ok=True)
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=output, prefix=".shared-with-ray-") as landmark, connected(ray) as machines:
         share = share_machines(machines, workers, device)
         place = (Path.cwd(), Path(landmark.name))
@@ -65,10 +66,10 @@ def segment_on_ray(
         start = partial(actor.remote, Path(bundle), values, share.device, seed, fingerprint, *place)
         team = [_Worker(start()) for _ in range(min(share.workers, len(scans)))]
         try:
-            yield from _Dispatch(ray, start, team, scans, fingerprint, attempts, Path(output)).records()
+            yield from _Dispatch(ray, start, team, scans, fingerprint, attempts, output).records()
         finally:
             for worker in team:
-                worker.end(ray, Path(output))
+                worker.end(ray, output)
 
 
 @dataclass

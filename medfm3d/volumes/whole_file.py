@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LEFTOVERS = ".writing-*"  # folders of writers that were killed
+_PREFIX = ".writing-"
+LEFTOVERS = f"{_PREFIX}*"  # folders of writers that were killed
 WRITER = uuid.uuid4().hex[:8]  # of this process, in the names of its folders
 
 
@@ -26,7 +27,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".writing-{WRITER}-", dir=path.parent) as temporary:
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{WRITER}-", dir=path.parent) as temporary:
         whole = Path(temporary) / path.name
         yield whole
         # MHD and NHDR keep the voxels in a second file; it must be there before the header that names it.
@@ -41,5 +42,5 @@ def remove_leftovers(folder: str | Path, writer: str) -> None:
         folder: the folder of the files.
         writer: its `WRITER`.
     """
-    for left in Path(folder).glob(f".writing-{writer}-*"):
+    for left in Path(folder).glob(f"{_PREFIX}{writer}-*"):
         shutil.rmtree(left, ignore_errors=True)
