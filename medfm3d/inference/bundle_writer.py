@@ -12,6 +12,7 @@ from medfm3d.adaptation import AdaptationPlan, read_support
 from medfm3d.cohorts import Case
 from medfm3d.encoders import file_sha256, read_header
 from medfm3d.encoders.public_weights import imported_origin
+from medfm3d.inference.config_literal import config_literal
 from medfm3d.priors import PRIORS, PriorSet, create_priors
 
 PRIORS_FILE = "models/priors.json"
@@ -150,7 +151,7 @@ def _fill_in_configs(configs: Path, card: Mapping[str, Any]) -> None:
 
     train = _read_json(configs / "train.json")
     train |= {
-        "name": card["name"],
+        "name": config_literal(card["name"]),
         "plan": plan,
         "organs": card["plan"]["organs"],
         "method": card["method"],
@@ -180,7 +181,7 @@ def _fill_in_configs(configs: Path, card: Mapping[str, Any]) -> None:
 
     evaluate = _read_json(configs / "evaluate.json")
     # What the network was adapted to says nothing of how well it does on others.
-    evaluate["support_names"] = card["support"]
+    evaluate["support_names"] = config_literal(card["support"])
     _write_json(configs / "evaluate.json", evaluate)
 
     metadata = _read_json(configs / "metadata.json")

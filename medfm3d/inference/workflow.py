@@ -9,6 +9,7 @@ from typing import Any
 from monai.bundle import ConfigWorkflow
 
 from medfm3d.inference.bundle_writer import BundleError
+from medfm3d.inference.config_literal import config_literal
 
 
 def bundle_template(name: str) -> Path:
@@ -55,7 +56,7 @@ def open_workflow(bundle: str | Path, workflow: str | Sequence[str], overrides: 
         bundle: the bundle's folder.
         workflow: name of its config without suffix: "train", "inference"; or several, of which later ones replace
             values of earlier ones.
-        overrides: config values to replace, by id.
+        overrides: config values to replace, by id; text that begins with $, @ or % is evaluated, other text stays.
 
     Raises:
         BundleError: if the bundle has no such workflow, or its config is no JSON.
@@ -73,8 +74,8 @@ def open_workflow(bundle: str | Path, workflow: str | Sequence[str], overrides: 
         meta_file=str(bundle / "configs" / "metadata.json"),
         logging_file=False,
         workflow_type="train" if names[0] == "train" else "inference",
-        bundle_root=str(bundle),
-        **overrides,
+        bundle_root=config_literal(str(bundle)),
+        **{name: config_literal(value) for name, value in overrides.items()},
     )
     opened.initialize()
     return opened

@@ -1,10 +1,12 @@
 """adapt, segment, evaluate, report, info and demo by the command line: results for scripts, exit codes, messages."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from monai.bundle import ConfigParser
 
 from medfm3d.cli.app import app
 from medfm3d.cohorts import read_cohort
@@ -24,6 +26,26 @@ def test_adapt_with_the_documented_options(medfm3d, small_cohort: Path, tmp_path
     written = json.loads(result.read_text())
     assert written["support"] == ["case_1", "case_3"] and written["seed"] == 3 and written["adaptation_s"] > 0
     assert read_card(output)["plan"]["organs"] == {"cube": 2, "ball": 5} and written["unnamed"] == {}
+
+
+def test_names_with_a_hash_stay_as_they_are(medfm3d, small_cohort: Path, tmp_path: Path) -> None:
+    for kind in ("images", "labels"):  # MONAI's configs take # for the separator of ids
+        for number in (1, 3):
+            target = tmp_path / "scans #1" / kind / f"case #{number}.nii.gz"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(small_cohort / f"{kind}Tr" / f"case_{number}.nii.gz", target)
+    images, labels = tmp_path / "scans #1" / "images", tmp_path / "scans #1" / "labels"
+    adapted, masks = tmp_path / "bundle #2", tmp_path / "masks #3"
+    options = ("--organs", ORGANS, "--method", "linear-probe", "--iterations", 1, "--output", adapted)
+    code, said = medfm3d("adapt", "--images", images, "--labels", labels, *options)
+    assert code == 0, said
+    code, said = medfm3d("segment", "--bundle", adapted, "--input", images, "--output", masks)
+    assert code == 0, said
+    assert {path.name for path in masks.glob("*.nii.gz")} == {"case #1.nii.gz", "case #3.nii.gz"}
+    parser = ConfigParser()
+    parser.read_config([str(adapted / "configs" / f"{name}.json") for name in ("inference", "evaluate")])
+    assert parser.get_parsed_content("support_names") == ["case #1", "case #3"]
+    assert not list(tmp_path.glob("*::*"))
 
 
 def test_label_values_without_a_name_are_told(medfm3d, small_cohort: Path, tmp_path: Path) -> None:
