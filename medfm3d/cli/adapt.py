@@ -17,6 +17,7 @@ from rich.markup import escape
 from medfm3d.adaptation import AUTO, METHODS, AdaptationPlan, encoder_remarks
 from medfm3d.cli.options import Device, JsonFile, Organs, Seed, parse_arguments, parse_organs, start, write_result
 from medfm3d.cohorts import Cohort, cohort_from_folders
+from medfm3d.cohorts.organ_masks import cohort_from_organ_masks, holds_organ_masks
 from medfm3d.encoders.public_weights import find_encoder
 from medfm3d.inference import bundle_template, check_output, read_card, run_workflow
 from medfm3d.volumes import read_label
@@ -29,7 +30,11 @@ Method = Enum("Method", {name: name for name in METHODS}, type=str)
 def adapt(
     images: Annotated[Path, typer.Option(help="Folder of scans.")],
     labels: Annotated[
-        Path, typer.Option(help="Folder of label maps, named as the scans, or of DICOM SEG or RTSTRUCT files.")
+        Path,
+        typer.Option(
+            help="Folder of label maps, named as the scans; of DICOM SEG or RTSTRUCT files; or of a folder for each "
+            "scan with one mask file for each organ."
+        ),
     ],
     organs: Organs,
     output: Annotated[Path, typer.Option(help="Folder that becomes the bundle; must be new or empty.")],
@@ -88,15 +93,19 @@ def adapt(
 
 @contextmanager
 def _cohort(images: Path, labels: Path, organs: Mapping[str, int], names: list[str] | None) -> Iterator[Cohort]:
-    """Give the cohort of two folders; label maps made of DICOM outlines last as long as it is used."""
+    """Give the cohort of two folders; label maps made of other outlines last as long as it is used."""
     # Loads highdicom, which other commands need not wait for.
     from medfm3d.cohorts.dicom_outlines import cohort_from_dicom_outlines, holds_dicom_outlines
 
-    if not holds_dicom_outlines(labels):
+    if holds_dicom_outlines(labels):
+        convert = cohort_from_dicom_outlines
+    elif holds_organ_masks(labels):
+        convert = cohort_from_organ_masks
+    else:
         yield cohort_from_folders(images, labels, names=names)
         return
     with tempfile.TemporaryDirectory(prefix="medfm3d-outlines-") as converted:
-        yield cohort_from_dicom_outlines(images, labels, organs, converted, names=names)
+        yield convert(images, labels, organs, converted, names=names)
 
 
 def run_adaptation(

@@ -48,6 +48,22 @@ def test_names_with_a_hash_stay_as_they_are(medfm3d, small_cohort: Path, tmp_pat
     assert not list(tmp_path.glob("*::*"))
 
 
+def test_adapt_to_one_mask_file_for_each_organ(medfm3d, small_cohort: Path, tmp_path: Path) -> None:
+    for case in ("case_1", "case_3"):
+        label = read_label(small_cohort / "labelsTr" / f"{case}.nii.gz")
+        for organ, value in (("cube", 2), ("ball", 5)):
+            file = tmp_path / "masks" / case / f"{organ}.nii.gz"
+            write_volume(Volume((label.array == value).astype(np.uint8), label.affine), file)
+    where = ("--images", small_cohort / "imagesTr", "--labels", tmp_path / "masks", "--json", tmp_path / "result.json")
+    options = ("--method", "linear-probe", "--iterations", 1, "--output", tmp_path / "adapted")
+    code, said = medfm3d("adapt", *where, "--organs", "cube=7,ball=1", *options)
+    assert code == 0, said
+    assert json.loads((tmp_path / "result.json").read_text())["support"] == ["case_1", "case_3"]
+    assert read_card(tmp_path / "adapted")["plan"]["organs"] == {"cube": 7, "ball": 1}
+    code, said = medfm3d("adapt", *where, "--organs", "cone=7", *options[:-1], tmp_path / "other")
+    assert code == 1 and "has no mask of cone, only of ball, cube" in said.replace("\n", " "), said
+
+
 def test_label_values_without_a_name_are_told(medfm3d, small_cohort: Path, tmp_path: Path) -> None:
     where = ("--images", small_cohort / "imagesTr", "--labels", small_cohort / "labelsTr", "--cases", "case_1,case_3")
     options = ("--method", "linear-probe", "--iterations", 1, "--output", tmp_path / "cube alone")

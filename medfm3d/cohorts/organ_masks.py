@@ -1,0 +1,110 @@
+"""Cohorts whose outlines are one mask file for each organ, in a folder for each scan, as TotalSegmentator has them."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from medfm3d.cohorts.cohort import Cohort, repeated, some
+from medfm3d.cohorts.errors import CohortError
+from medfm3d.cohorts.paired_folders import cohort_from_folders, pair_by_name
+from medfm3d.volumes import Volume, VolumeError, check_same_grid, find_volumes, output_name, read_label, write_volume
+
+INNER = "segmentations"  # in TotalSegmentator's dataset, beside the scan
+
+
+def holds_organ_masks(labels: str | Path) -> bool:
+    """Return whether a folder holds folders of mask files, and no label map itself."""
+    labels = Path(labels)
+    return labels.is_dir() and not any(path.is_file() for path in find_volumes(labels)) and bool(_mask_folders(labels))
+
+
+def cohort_from_organ_masks(
+    images: str | Path,
+    labels: str | Path,
+    organs: Mapping[str, int],
+    converted: str | Path,
+    *,
+    names: Collection[str] | None = None,
+) -> Cohort:
+    """Return a cohort of a folder of images, of which those that have a folder of masks are labelled.
+
+    The masks of the scan `a.nii.gz` are `a/ORGAN.nii.gz`, or `a/segmentations/ORGAN.nii.gz`, of any format that label
+    maps have: one value beside 0.
+
+    Args:
+        images: folder of scans.
+        labels: folder of folders of masks, each named as its scan.
+        organs: label value of each organ, by the name of its file.
+        converted: folder that label maps are written to, one for each folder of masks, as NIfTI.
+        names: scans whose masks are read; all if left out.
+
+    Raises:
+        CohortError: as `cohort_from_folders`, and if an organ has no mask file or several.
+        VolumeError: if a mask cannot be read or holds several values, or masks of one scan overlap or differ in grid.
+    """
+    cases, _ = pair_by_name(Path(images), None)
+    scans = {name for case in cases for name in (case.name, case.name.removesuffix("_0000"))}
+    for name, folder in _mask_folders(Path(labels)).items():
+        if names is not None and name not in names:
+            continue
+        if name not in scans:
+            raise CohortError(f"{folder}: no scan in {images} is named {name}: a folder of masks is named as its scan")
+        write_volume(label_map_of_masks(folder, organs), Path(converted) / f"{name}.nii.gz")
+    return cohort_from_folders(images, converted, organs, names=names)
+
+
+def label_map_of_masks(folder: str | Path, organs: Mapping[str, int]) -> Volume:
+    """Return one label map of the masks of one scan, on their grid.
+
+    Raises:
+        CohortError: if an organ has no mask file, or several.
+        VolumeError: if a mask cannot be read or holds several values, or masks overlap or differ in grid.
+    """
+    files = [path for path in find_volumes(folder) if path.is_file()]
+    named = {output_name(path): path for path in files}
+    if absent := [organ for organ in organs if organ not in named]:
+        raise CohortError(
+            f"{folder}: has no mask of {some(absent)}, only of {some(sorted(named))}: name organs as their files, "
+            "or leave the scan out"
+        )
+    if doubled := [name for name in repeated(output_name(path) for path in files) if name in organs]:
+        raise CohortError(f"{folder}: several masks are named {some(doubled)}, but for the suffix: keep one of each")
+    merged: Volume | None = None
+    for organ, number in organs.items():  # one at a time: a hundred masks of a whole body are more than fits
+        mask = _read_mask(named[organ])
+        if merged is None:
+            merged = Volume(np.zeros(mask.shape, dtype=np.uint16), mask.affine, mask.source)
+        check_same_grid(merged, mask)
+        inside = mask.array != 0
+        if len(taken := merged.array[inside & (merged.array != 0)]):
+            others = [named[name].name for name, value in organs.items() if value in taken]
+            raise VolumeError(
+                f"{named[organ]}: overlaps with {some(others)} in {len(taken)} voxels; decide which organ they belong "
+                "to, or adapt to each apart"
+            )
+        merged.array[inside] = number
+    if merged is None:
+        raise CohortError(f"{folder}: no organs are asked for: name at least one")
+    return merged
+
+
+def _read_mask(file: Path) -> Volume:
+    mask = read_label(file)
+    if len(values := np.unique(mask.array[mask.array != 0]).tolist()) > 1:
+        raise VolumeError(
+            f"{file}: holds the values {some([str(value) for value in values])}, where a mask of one organ has one "
+            "beside 0; give label maps as files that are named as their scans"
+        )
+    return mask
+
+
+def _mask_folders(labels: Path) -> dict[str, Path]:
+    """Return the folder that holds mask files of each scan, by the scan's name, sorted."""
+    folders = {}
+    for case in sorted(path for path in labels.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        inner = case / INNER
+        folder = inner if inner.is_dir() else case
+        if any(path.is_file() for path in find_volumes(folder)):
+            folders[case.name] = folder
+    return folders
