@@ -62,7 +62,7 @@ def test_faults_are_told_with_their_file(masks: Path, small_cohort: Path, tmp_pa
     moved = mask.affine.copy()
     moved[0, 3] += 30
     write_volume(Volume(mask.array, moved), cube)
-    with pytest.raises(VolumeError, match="cube.nii.gz"):
+    with pytest.raises(VolumeError, match=r"cube\.nii\.gz"):
         cohort_from_organ_masks(images, masks, ORGANS, converted)
     mask.array[0, 0, 0] = 7
     write_volume(mask, cube)
