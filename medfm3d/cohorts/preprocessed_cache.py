@@ -26,6 +26,7 @@ from medfm3d import __version__
 from medfm3d.cohorts.download import file_digests
 from medfm3d.cohorts.errors import CohortError
 from medfm3d.cohorts.parameter_description import describe_parameters
+from medfm3d.volumes.scan_files import scan_files
 
 # What torch.load raises for a file that was cut short or overwritten; anything else is not about the entry.
 _BROKEN_ENTRY = (RuntimeError, EOFError, pickle.UnpicklingError)
@@ -70,12 +71,9 @@ class ContentHash:
         return _digest({"files": files, "paths": named, "values": describe_parameters(content)}).encode()
 
     def _path_digest(self, path: Path) -> str:
-        if path.suffix.lower() in (".mhd", ".nhdr"):  # the voxels lie in files beside it that its header names
-            parts = (file for file in path.parent.iterdir() if file.is_file() and file.stem == path.stem)
-            return _digest([self._file_digest(file) for file in sorted(parts)])
-        if path.is_dir():  # a DICOM series
-            return _digest([self._file_digest(file) for file in sorted(path.iterdir()) if file.is_file()])
-        return self._file_digest(path)
+        files = scan_files(path) or [path]  # which is told to be absent when it is read
+        digests = [self._file_digest(file) for file in files]
+        return digests[0] if files == [path] else _digest(digests)
 
     def _file_digest(self, path: Path) -> str:
         try:

@@ -9,6 +9,7 @@ from typing import Any
 
 from medfm3d import __version__
 from medfm3d.inference.batch_stopped import BatchStopped
+from medfm3d.volumes.scan_files import scan_files
 
 JOURNAL = "segmentation_journal.jsonl"
 _ALL_JOURNALS = "segmentation_journal*.jsonl"
@@ -117,10 +118,8 @@ def fingerprint(bundle: str | Path, options: Mapping[str, Any]) -> str:
 
 
 def scan_stamp(scan: str | Path) -> str:
-    """Return a hash of names, sizes and times of change of a scan's files; a DICOM series has many."""
-    scan = Path(scan)
-    files = sorted(scan.iterdir()) if scan.is_dir() else [scan]
-    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    """Return a hash of names, sizes and times of change of a scan's files; see `scan_files`."""
+    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in scan_files(scan)]
     return hashlib.sha256(json.dumps(stats).encode()).hexdigest()
 
 
