@@ -40,7 +40,6 @@ class AdaptableNetwork(Protocol):
         ...
 
 
-MANY_CASES = 8
 MANY_ORGANS = 4
 
 
@@ -51,18 +50,16 @@ class TrainingDefaults:
     Attributes:
         iterations: optimiser steps.
         batch_size: windows a step.
-        iterations_of_many: optimiser steps from `MANY_CASES` support cases or `MANY_ORGANS` organs on; as many as for
-            fewer if None.
+        iterations_of_many: optimiser steps from `MANY_ORGANS` organs on; as many as for fewer if None.
     """
 
     iterations: int
     batch_size: int = 2
     iterations_of_many: int | None = None
 
-    def iterations_for(self, cases: int, organs: int) -> int:
-        """Return the optimiser steps for so many support cases and organs."""
-        many = cases >= MANY_CASES or organs >= MANY_ORGANS
-        return (many and self.iterations_of_many) or self.iterations
+    def iterations_for(self, organs: int) -> int:
+        """Return the optimiser steps for so many organs."""
+        return (organs >= MANY_ORGANS and self.iterations_of_many) or self.iterations
 
 
 class Adapter(ABC):

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medfm3d.adaptation.adapter import MANY_CASES
 from medfm3d.adaptation.plan import AdaptationPlan
 from medfm3d.adaptation.registry import ADAPTERS
 from medfm3d.adaptation.statistics_file import read_statistics
@@ -81,7 +80,7 @@ TABLE = (
         "new to it",
     ),
     Rule(
-        MANY_CASES - 1,
+        7,
         "decoder",
         "lora",
         "a handful of scans trains a decoder, and training the encoder too has gained nothing on scans that it knows",
@@ -92,7 +91,7 @@ TABLE = (
         float("inf"),
         "decoder",
         "full",
-        "eight scans or more train a decoder longer, and training the encoder too has gained nothing on scans that it "
+        "eight scans or more train a decoder well, and training the encoder too has gained nothing on scans that it "
         "knows",
         "eight scans or more let an encoder learn too that has not seen such scans, first layers slowest",
     ),

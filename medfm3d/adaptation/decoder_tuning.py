@@ -17,7 +17,8 @@ class DecoderTuning(Adapter):
 
     name = "decoder"
     caches_features = False
-    # With AdamW twice the steps at K = 10 (development cases) gave Dice +0.003 on hippocampus, +0.011 on head and neck.
+    # Development cases, mean Dice by 2000 steps above that by 1000: hippocampus, K = 10, +0.001 (mean of four runs);
+    # four organs of head and neck, K = 1, +0.012 (standard error 0.003), K = 5 -0.004 (0.003).
     defaults = TrainingDefaults(iterations=1000, iterations_of_many=2000)
 
     def __init__(self, learning_rate: float = 3e-3) -> None:

@@ -123,7 +123,7 @@ def test_the_table_covers_every_number_of_scans_and_explains_itself() -> None:
         for gap in (None, 1.0, FAR - 0.01, FAR, 9.0):
             choice = choose_by_table(cases, gap)
             method = create_adapter(choice.method, **choice.arguments)
-            assert method.defaults.iterations_for(cases, 2) > 0 and f"{cases} outlined scan" in choice.reason
+            assert method.defaults.iterations_for(2) > 0 and f"{cases} outlined scan" in choice.reason
             assert ("not known" in choice.reason) == (gap is None)
     assert choose_by_table(5, None) == choose_by_table(5, None)
     assert choose_by_table(1, 1.0).method == choose_by_table(1, None).method == "decoder"
@@ -132,16 +132,10 @@ def test_the_table_covers_every_number_of_scans_and_explains_itself() -> None:
     assert choose_by_table(10, 1.2).method == "decoder" and choose_by_table(10, 2.5).method == "full"
 
 
-@pytest.mark.parametrize(
-    ("method", "cases", "organs", "steps"),
-    [("decoder", 7, 3, 1000), ("decoder", 8, 1, 2000), ("decoder", 1, 4, 2000), ("lora", 8, 4, 1000)],
-)
-def test_the_decoder_trains_longer_on_many_scans_or_organs(
-    repository: Path, method: str, cases: int, organs: int, steps: int
-) -> None:
+@pytest.mark.parametrize(("method", "organs", "steps"), [("decoder", 3, 1000), ("decoder", 4, 2000), ("lora", 4, 1000)])
+def test_the_decoder_trains_longer_on_many_organs(repository: Path, method: str, organs: int, steps: int) -> None:
     config = ConfigParser()
     config.read_config(repository / "bundles/fewshot_organ_segmentation/configs/train.json")
-    config["support"] = [None] * cases
     names = {f"organ {number}": number for number in range(1, 1 + organs)}
     config["plan"] = {
         "_target_": "medfm3d.adaptation.AdaptationPlan",
