@@ -14,6 +14,7 @@ from medfm3d.adaptation import METHODS
 from medfm3d.cli.options import Device, JsonFile, Seed, start, write_result
 from medfm3d.encoders import ENCODERS
 from medfm3d.inference import read_card
+from medfm3d.inference.workflow import shipped_bundles
 from medfm3d.segmentation import resolve_precision
 
 PACKAGES = ("medfm3d", "monai", "torch", "numpy", "nibabel", "SimpleITK", "lightning", "monailabel", "nnunetv2")
@@ -34,7 +35,7 @@ def info(
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """Return versions, devices and what can be named in options."""
+    """Return versions, devices and what can be named in options, and where bundles lie."""
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -44,6 +45,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "gpus": [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())],
         "encoders": list(ENCODERS),
         "methods": list(METHODS),
+        "bundles": {name: str(folder) for name, folder in shipped_bundles().items()},
     }
 
 

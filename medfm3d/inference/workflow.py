@@ -18,13 +18,19 @@ def bundle_template(name: str) -> Path:
     Raises:
         BundleError: if there is no bundle of that name.
     """
+    shipped = shipped_bundles()
+    if name not in shipped:
+        raise BundleError(f"no bundle {name!r}; medfm3d ships {', '.join(shipped)}")
+    return shipped[name]
+
+
+def shipped_bundles() -> dict[str, Path]:
+    """Return the folders of all bundles that medfm3d ships, by name, sorted."""
     package = Path(str(resources.files("medfm3d")))
-    places = [package.parent / "bundles", package / "_bundles"]
-    for place in places:
-        if (place / name / "configs" / "metadata.json").is_file():
-            return place / name
-    known = sorted({path.parent.parent.name for place in places for path in place.glob("*/configs/metadata.json")})
-    raise BundleError(f"no bundle {name!r}; medfm3d ships {', '.join(known)}")
+    places = (package / "_bundles", package.parent / "bundles")  # installed; in a checkout, which goes first
+    configs = (file.parent for place in places for file in place.glob("*/configs/metadata.json"))
+    found = {folder.parent.name: folder.parent for folder in configs}
+    return dict(sorted(found.items()))
 
 
 def require_values(bundle: str | Path, workflow: str, names: Sequence[str]) -> None:

@@ -141,6 +141,8 @@ def test_info_describes_a_bundle(medfm3d, bundle: Path, tmp_path: Path) -> None:
     code, said = medfm3d("info", "--bundle", bundle, "--json", tmp_path / "info.json")
     assert code == 0 and "case_4" in said
     info = json.loads((tmp_path / "info.json").read_text())
+    assert all((Path(folder) / "configs" / "metadata.json").is_file() for folder in info["bundles"].values())
+    assert "fewshot_organ_segmentation" in info["bundles"]
     assert info["bundle"]["method"] == "decoder" and "box-adapter" in info["methods"] and info["device"] == "cpu"
 
 
