@@ -16,7 +16,7 @@ import numpy as np
 
 from medfm3d.cli.segment import require_all, run_segmentation
 from medfm3d.cohorts import Case, read_cohort
-from medfm3d.evaluation import evaluate_folder
+from medfm3d.evaluation import Evaluation, evaluate_cases
 from medfm3d.inference import read_card, read_plan, read_priors
 from medfm3d.volumes import write_json
 
@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
             **settings,
         )
         require_all(segmented)
-        rows[name] = {**scores(masks, cases, organs), "case_s": segmented["case_s"], "turned_voxels": turned(segmented)}
+        scored = scores(evaluate_cases(cases, segmented["masks"], organs, progress=False))
+        rows[name] = {**scored, "case_s": segmented["case_s"], "turned_voxels": turned(segmented)}
         print(as_table(rows, list(organs)).splitlines()[-1], flush=True)
     result = {
         "bundle": str(options.bundle),
@@ -82,10 +83,8 @@ def choose_cases(options: argparse.Namespace, organs: Mapping[str, int]) -> list
     return cases[: options.limit]
 
 
-def scores(masks: Path, cases: Sequence[Case], organs: Mapping[str, int]) -> dict[str, Any]:
+def scores(evaluation: Evaluation) -> dict[str, Any]:
     """Return mean Dice and HD95 over organs, and of each."""
-    annotated = {case.name: case.annotated for case in cases if case.annotated is not None}
-    evaluation = evaluate_folder(masks, cases[0].label.parent, organs, annotated=annotated, progress=False)
     summary = evaluation.summary()
     dice = {organ: one.metrics["dice"].mean for organ, one in summary.items()}
     hd95 = {organ: one.metrics["hd95_mm"].mean for organ, one in summary.items()}
@@ -94,7 +93,7 @@ def scores(masks: Path, cases: Sequence[Case], organs: Mapping[str, int]) -> dic
         "dice": evaluation.mean_dice,
         "hd95_mm": float(np.mean(distances)) if distances else None,
         "missed": sum(one.one_sided for one in summary.values()),
-        "organs": {organ: {"dice": dice[organ], "hd95_mm": hd95[organ]} for organ in organs},
+        "organs": {organ: {"dice": dice[organ], "hd95_mm": hd95[organ]} for organ in summary},
     }
 
 

@@ -14,7 +14,7 @@ from medfm3d.cli.options import Device, JsonFile, Seed, start, write_result
 from medfm3d.cli.segment import require_all, run_segmentation
 from medfm3d.cohorts import Case, Cohort, k_shot_split, list_manifests, read_cohort
 from medfm3d.cohorts.phantom import write_phantom_cohort
-from medfm3d.evaluation import evaluate_folder
+from medfm3d.evaluation import evaluate_cases
 
 PHANTOM_CASES = 13
 PHANTOM_ITERATIONS = 600  # phantoms are easier than patients, and a first try should be short
@@ -70,15 +70,13 @@ def demo(
         bundle, folder, predictions, inputs=[case.image for case in query], device=device, seed=seed
     )
     require_all(segmented)
-    labels = query[0].label.parent
-    annotated = {case.name: case.annotated for case in query if case.annotated is not None}
-    evaluation = evaluate_folder(predictions, labels, cohort.organs, seed=seed, annotated=annotated)
+    evaluation = evaluate_cases(query, segmented["masks"], cohort.organs, seed=seed)
     reported = run_report(
         predictions,
         query[0].image.parent,
         cohort.organs,
         output / "report.html",
-        labels=labels,
+        labels=query[0].label.parent,
         evaluation=evaluation,
         bundle=bundle,
     )
