@@ -1,7 +1,7 @@
 """The contract that every adaptation method fulfils."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ class AdaptableNetwork(Protocol):
     """What an adapter needs to know of a segmenter: its parts in the order in which a window passes them.
 
     Attributes:
+        organs: names in the order of the channels after background.
         encoder: with what the method inserted.
         encoder_names: name in the encoder of each tensor of the plain encoder, from `insert_into`.
         decoder: its last step is its module `refine`.
@@ -21,6 +22,7 @@ class AdaptableNetwork(Protocol):
         classifier: the 1 x 1 x 1 convolution to logits.
     """
 
+    organs: Sequence[str]
     encoder: Encoder
     encoder_names: dict[str, str]
     decoder: nn.Module

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from medfm3d.adaptation.adapter import AdaptableNetwork, Adapter
 from medfm3d.cohorts import ContentKeyedCache
-from medfm3d.volumes import plain_tensor
+from medfm3d.volumes import VolumeError, plain_tensor
 
 
 class SupportDataset(Dataset):
@@ -36,6 +36,7 @@ class SupportDataset(Dataset):
 
     Raises:
         ValueError: if there are no cases.
+        VolumeError: if no voxel of an organ is left in a case at the network's voxel size.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class SupportDataset(Dataset):
         else:
             kept = ContentKeyedCache(paths, preprocessing, cache_dir)
             self.cases = [kept[index] for index in range(len(kept))]
+        self._check_organs(paths, network.organs)
         self.augmentation = augmentation
         self.windows_per_epoch = windows_per_epoch
         self.network = network
@@ -79,6 +81,15 @@ class SupportDataset(Dataset):
             self._fill_feature_cache()
         item = self.feature_cache[self.generator.integers(len(self.feature_cache))]
         return {"image": item["image"].float(), "label": item["label"]}
+
+    def _check_organs(self, paths: Sequence[Mapping[str, str]], organs: Sequence[str]) -> None:
+        for path, case in zip(paths, self.cases, strict=True):
+            left = zip(organs, case["label_cls_indices"][1:], strict=True)
+            if gone := [organ for organ, voxels in left if not len(voxels)]:
+                raise VolumeError(
+                    f"{path['label']}: no voxel of {', '.join(gone)} is left at the network's voxel size; choose a "
+                    "smaller one (--spacing-mm)"
+                )
 
     def _window(self, index: int) -> dict[str, Tensor]:
         window = self.augmentation(self.cases[index % len(self.cases)])

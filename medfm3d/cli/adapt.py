@@ -84,10 +84,9 @@ def adapt(
     for remark in (*result["encoder_remarks"], *unnamed):
         console.print(f"[yellow]remark[/] {escape(remark)}", highlight=False, soft_wrap=True)
     if method.value == AUTO:
-        console.print(result["method_reason"], highlight=False)
-    console.print(
-        f"adapted by {result['method']} to {len(result['support'])} scans in {result['adaptation_s']:.0f} s: {output}"
-    )
+        console.print(escape(result["method_reason"]), highlight=False)
+    took = f"adapted by {result['method']} to {len(result['support'])} scans in {result['adaptation_s']:.0f} s"
+    console.print(f"{took}: {escape(str(output))}", soft_wrap=True)
     write_result(result, json_file)
 
 
@@ -99,7 +98,7 @@ def _cohort(images: Path, labels: Path, organs: Mapping[str, int], names: list[s
 
     if holds_dicom_outlines(labels):
         convert = cohort_from_dicom_outlines
-    elif holds_organ_masks(labels):
+    elif holds_organ_masks(images, labels):
         convert = cohort_from_organ_masks
     else:
         yield cohort_from_folders(images, labels, names=names)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from medfm3d.cli.adapt import Method, run_adaptation
 from medfm3d.cli.evaluate import print_summary, run_report
@@ -53,7 +54,9 @@ def demo(
     query = query[:queries]
     if not query:
         raise ValueError(f"{folder}: no labelled case is left to segment beside {k} support cases; lower --k")
-    console.print(f"{cohort.name}: adapting to {len(support)} cases, to segment {len(query)} others", highlight=False)
+    console.print(
+        f"{escape(cohort.name)}: adapting to {len(support)} cases, to segment {len(query)} others", highlight=False
+    )
     bundle = output / "bundle"
     adapted = run_adaptation(
         cohort,
@@ -95,7 +98,7 @@ def demo(
     }
     console.print(
         f"adapted in {adapted['adaptation_s']:.0f} s, segmented in {segmented['case_s']:.2f} s a case\n"
-        f"bundle: {bundle}\nreport: {output / 'report.html'}",
+        f"bundle: {escape(str(bundle))}\nreport: {escape(str(output / 'report.html'))}",
         highlight=False,
         soft_wrap=True,
     )

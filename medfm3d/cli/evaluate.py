@@ -90,7 +90,7 @@ def report(
     result = run_report(
         predictions, images, named, output, labels=labels, evaluation=evaluation, bundle=bundle, viewer_mb=viewer_mb
     )
-    Console().print(f"report: {output}")
+    Console().print(f"report: {escape(str(output))}", soft_wrap=True)
     write_result(result, json_file)
 
 

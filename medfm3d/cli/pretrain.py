@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from medfm3d.cli.options import Device, JsonFile, Seed, start, write_result
 from medfm3d.encoders import ENCODERS, SwinEncoder, ViTEncoder
@@ -44,7 +45,7 @@ def pretrain(
     )
     Console().print(
         f"{result['steps']} steps in {result['pretraining_s']:.0f} s, loss {result['last_loss']:.3f}: "
-        f"{result['encoder']}",
+        f"{escape(str(result['encoder']))}",
         highlight=False,
         soft_wrap=True,
     )

@@ -1,11 +1,11 @@
 """`medfm3d segment`: a bundle outlines its organs in scans."""
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from enum import Enum
 from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,20 +23,19 @@ from medfm3d.inference import (
     BundleError,
     CaseRecord,
     CaseSegmenter,
-    changes_file,
     check_names,
+    check_replaced,
     fingerprint,
+    forget_remarks,
     list_changes,
     list_inputs,
     list_log_priors,
     list_quality,
     list_refinements,
-    log_priors_file,
+    mask_files,
     prepare_output,
-    quality_file,
     read_card,
     read_priors,
-    refinement_file,
     require_values,
     segment_batch,
     segment_on_ray,
@@ -159,7 +158,14 @@ def segment(
     )
     try:
         if watch is not None:
-            watch_folder(input_path, watch, lambda scans: say(segment_with(inputs=scans), output), output=output)
+            looks = chain([again], repeat(False))  # masks of the first look alone are made anew
+
+            def segment_settled(scans: list[Path]) -> None:
+                said = segment_with(inputs=scans, again=next(looks))
+                say(said, output)
+                write_result(said, json_file)
+
+            watch_folder(input_path, watch, segment_settled, output=output)
             return
         result = segment_with(again=again)
     except KeyboardInterrupt:
@@ -234,14 +240,18 @@ def run_segmentation(
     exported = None if onnx is None or not onnx.is_file() else file_sha256(onnx)
     mark = fingerprint(bundle, {**values, "dataset_dir": "", "output_dir": "", "seed": seed, "exported": exported})
     computing = start(device, seed) if engine == Engine.LOCAL else None  # else that of a worker's machine
-    prepare_output(output, inputs)
+    masks_of = mask_files(output, inputs, values)
+    prepare_output(output, masks_of)
     journal = BatchJournal(output, mark, **({} if shard is None else {"name": shard.journal_name}))
     kept = {} if again else journal.done(inputs)
     waiting = [scan for scan in inputs if scan not in kept]
     started = time.perf_counter()
     records = dict(kept)
     if waiting:
-        _forget_remarks(output, waiting)
+        if not again:
+            check_replaced(journal, {scan: masks_of[scan] for scan in waiting})
+        journal.begin(masks_of[scan] for scan in waiting)
+        forget_remarks(output, waiting)
         if engine == Engine.RAY:
             made = segment_on_ray(bundle, values, waiting, mark, output, workers=workers, device=device, seed=seed)
         else:
@@ -254,14 +264,13 @@ def run_segmentation(
     elapsed = time.perf_counter() - started
     cases = [records[scan] for scan in inputs]
     done = [(scan, record) for scan, record in zip(inputs, cases, strict=True) if record.mask]
-    masks = [record.mask for _, record in done]
-    names = {output_name(mask) for mask in masks}
+    names = {output_name(record.mask) for _, record in done}
     changes = [change for change in list_changes(output) or [] if change["case"] in names] if apply_priors else []
     listed = write_shared_summary(journal, all_inputs)
     write_batch_page(output, title=f"Masks by {card['name']}", bundle=bundle)
     return {
         "bundle": card["name"],
-        "masks": masks,
+        "masks": [record.mask for _, record in done],
         "failed": {record.scan: record.error for record in cases if record.error},
         "resumed": len(kept),
         "not_done_yet": len(all_inputs) - listed,
@@ -289,11 +298,3 @@ def require_all(result: Mapping[str, Any]) -> None:
     """Raise VolumeError if `run_segmentation` has failed with a scan, naming each of them."""
     if result["failed"]:
         raise VolumeError("; ".join(f"{scan}: {error}" for scan, error in result["failed"].items()))
-
-
-def _forget_remarks(output: Path, scans: Sequence[Path]) -> None:
-    """Remove what was said of earlier masks of these scans; it does not hold of those that are made now."""
-    for scan in scans:
-        for file in (changes_file, quality_file, refinement_file, log_priors_file):
-            if os.path.lexists(file(output, scan)):  # which takes names that are too long, too
-                file(output, scan).unlink()

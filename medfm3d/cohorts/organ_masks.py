@@ -8,15 +8,35 @@ import numpy as np
 from medfm3d.cohorts.cohort import Cohort, repeated, some
 from medfm3d.cohorts.errors import CohortError
 from medfm3d.cohorts.paired_folders import cohort_from_folders, pair_by_name
-from medfm3d.volumes import Volume, VolumeError, check_same_grid, find_volumes, output_name, read_label, write_volume
+from medfm3d.volumes import (
+    Volume,
+    VolumeError,
+    check_same_grid,
+    find_volumes,
+    output_name,
+    read_label,
+    read_volume,
+    write_volume,
+)
 
 INNER = "segmentations"  # in TotalSegmentator's dataset, beside the scan
 
 
-def holds_organ_masks(labels: str | Path) -> bool:
-    """Return whether a folder holds folders of mask files, and no label map itself."""
-    labels = Path(labels)
-    return labels.is_dir() and not any(path.is_file() for path in find_volumes(labels)) and bool(_mask_folders(labels))
+def holds_organ_masks(images: str | Path, labels: str | Path) -> bool:
+    """Return whether a folder of outlines holds folders of mask files, and no label map.
+
+    Raises:
+        CohortError: if it holds label maps, and folders of masks for other scans of a folder of images.
+    """
+    if not Path(labels).is_dir() or not (folders := _mask_folders(labels)):
+        return False
+    label_maps = [path.name for path in find_volumes(labels) if path.is_file()]
+    if label_maps and (mixed := sorted(folders.keys() & _scans(images).keys())):
+        raise CohortError(
+            f"{labels}: holds label maps ({some(label_maps)}) and folders of masks ({some(mixed)}): keep each kind in "
+            "a folder of its own"
+        )
+    return not label_maps
 
 
 def cohort_from_organ_masks(
@@ -41,16 +61,18 @@ def cohort_from_organ_masks(
 
     Raises:
         CohortError: as `cohort_from_folders`, and if an organ has no mask file or several.
-        VolumeError: if a mask cannot be read or holds several values, or masks of one scan overlap or differ in grid.
+        VolumeError: if a mask cannot be read, is empty or holds several values, if masks of one scan overlap, or their
+            grids or the scan's differ.
     """
-    cases, _ = pair_by_name(Path(images), None)
-    scans = {name for case in cases for name in (case.name, case.name.removesuffix("_0000"))}
-    for name, folder in _mask_folders(Path(labels)).items():
+    scans = _scans(images)
+    for name, folder in _mask_folders(labels).items():
         if names is not None and name not in names:
             continue
         if name not in scans:
             raise CohortError(f"{folder}: no scan in {images} is named {name}: a folder of masks is named as its scan")
-        write_volume(label_map_of_masks(folder, organs), Path(converted) / f"{name}.nii.gz")
+        label_map = label_map_of_masks(folder, organs)
+        check_same_grid(read_volume(scans[name]), label_map)
+        write_volume(label_map, Path(converted) / f"{name}.nii.gz")
     return cohort_from_folders(images, converted, organs, names=names)
 
 
@@ -59,7 +81,7 @@ def label_map_of_masks(folder: str | Path, organs: Mapping[str, int]) -> Volume:
 
     Raises:
         CohortError: if an organ has no mask file, or several.
-        VolumeError: if a mask cannot be read or holds several values, or masks overlap or differ in grid.
+        VolumeError: if a mask cannot be read, is empty or holds several values, or masks overlap or differ in grid.
     """
     files = [path for path in find_volumes(folder) if path.is_file()]
     named = {output_name(path): path for path in files}
@@ -91,6 +113,8 @@ def label_map_of_masks(folder: str | Path, organs: Mapping[str, int]) -> Volume:
 
 def _read_mask(file: Path) -> Volume:
     mask = read_label(file)
+    if not mask.array.any():
+        raise VolumeError(f"{file}: is empty, and a support scan must show every organ; leave the scan out (--cases)")
     if len(values := np.unique(mask.array[mask.array != 0]).tolist()) > 1:
         raise VolumeError(
             f"{file}: holds the values {some([str(value) for value in values])}, where a mask of one organ has one "
@@ -99,10 +123,16 @@ def _read_mask(file: Path) -> Volume:
     return mask
 
 
-def _mask_folders(labels: Path) -> dict[str, Path]:
+def _scans(images: str | Path) -> dict[str, Path]:
+    """Return the scans by name, with and without nnU-Net's number of the channel."""
+    cases, _ = pair_by_name(Path(images), None)
+    return {name: case.image for case in cases for name in (case.name, case.name.removesuffix("_0000"))}
+
+
+def _mask_folders(labels: str | Path) -> dict[str, Path]:
     """Return the folder that holds mask files of each scan, by the scan's name, sorted."""
     folders = {}
-    for case in sorted(path for path in labels.iterdir() if path.is_dir() and not path.name.startswith(".")):
+    for case in sorted(path for path in Path(labels).iterdir() if path.is_dir() and not path.name.startswith(".")):
         inner = case / INNER
         folder = inner if inner.is_dir() else case
         if any(path.is_file() for path in find_volumes(folder)):

@@ -18,7 +18,7 @@ from medfm3d.inference.log_priors import AddLogPriorsd, list_log_priors, log_pri
 from medfm3d.inference.network_export import ExportFormat, export_network
 from medfm3d.inference.onnx_network import OnnxNetwork
 from medfm3d.inference.organ_location import LocateOrgansd, read_boxes, read_frame
-from medfm3d.inference.output_folder import prepare_output
+from medfm3d.inference.output_folder import check_replaced, forget_remarks, mask_files, prepare_output
 from medfm3d.inference.predicted_dice import DiceModel, PredictedDice, fit_dice_model
 from medfm3d.inference.probabilities import SaveProbabilitiesd
 from medfm3d.inference.prompted_inferer import LoadPromptedScand, PromptedInferer
@@ -63,10 +63,12 @@ __all__ = [
     "changes_file",
     "check_names",
     "check_output",
+    "check_replaced",
     "compile_by_tensorrt",
     "export_network",
     "fingerprint",
     "fit_dice_model",
+    "forget_remarks",
     "list_changes",
     "list_inputs",
     "list_log_priors",
@@ -74,6 +76,7 @@ __all__ = [
     "list_refinements",
     "list_remarks",
     "log_priors_file",
+    "mask_files",
     "organ_features",
     "prepare_output",
     "quality_file",

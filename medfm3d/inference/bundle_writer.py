@@ -1,6 +1,7 @@
 """An adapted segmenter as a MONAI bundle of its own."""
 
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -17,6 +18,7 @@ from medfm3d.priors import PRIORS, PriorSet, create_priors
 
 PRIORS_FILE = "models/priors.json"
 CARD_FILE = "models/segmenter.json"
+_PARTIAL = ".partial"
 _COPIED = ("LICENSE", "configs", "docs")
 
 
@@ -27,7 +29,7 @@ class BundleError(ValueError):
 def check_output(output: str | Path) -> None:
     """Raise BundleError if a folder that a new bundle is to become is already there and not empty."""
     output = Path(output)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+    if output.exists() and (not output.is_dir() or any(part.name != _PARTIAL for part in output.iterdir())):
         raise BundleError(f"{output}: already there; name another output folder, or remove this one")
     above = next(folder for folder in output.absolute().parents if folder.exists())
     if not above.is_dir():
@@ -35,9 +37,13 @@ def check_output(output: str | Path) -> None:
 
 
 def staging_folder(output: str | Path) -> str:
-    """Return the folder in which a bundle grows until it is complete, beside the final one and hidden."""
-    output = Path(output).absolute()
-    return str(output.with_name(f".{output.name}.partial"))
+    """Return the folder in which a bundle grows until it is complete: hidden, beside the final one.
+
+    It is within the final one if that is there already: empty, but maybe the current folder, the end of a link or
+    another file system.
+    """
+    output = Path(os.path.realpath(output))
+    return str(output / _PARTIAL if output.is_dir() else output.with_name(f".{output.name}.partial"))
 
 
 def write_bundle(
@@ -130,9 +136,12 @@ def write_bundle(
     shipped = encoder_weights is not None and _same(template / "models" / "encoder.safetensors", encoder_weights)
     _write_terms(staging / "docs" / "data_license.txt", card, shipped)
     _write_readme(staging / "docs" / "README.md", card)
-    if output.is_dir():
-        output.rmdir()  # an empty folder, as checked above
-    staging.replace(output)
+    if not output.is_dir():
+        staging.replace(output)
+        return output
+    for part in sorted(staging.iterdir(), key=lambda part: part.name == "models"):  # last what makes it an adapted one
+        part.replace(output / part.name)
+    staging.rmdir()
     return output
 
 

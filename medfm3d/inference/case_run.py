@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from medfm3d.inference.batch_journal import CaseRecord, scan_stamp
+from medfm3d.inference.batch_journal import CaseRecord, content_digest, scan_stamp
 from medfm3d.inference.batch_stopped import BatchStopped
 from medfm3d.inference.bundle_writer import BundleError
 from medfm3d.inference.case_segmenter import CaseSegmenter
@@ -73,6 +73,7 @@ class CaseRun:
             remarks,
             self.seconds,
             finished=time.time(),
+            mask_digest=content_digest(mask),
         )
 
     def failed(self, what: str) -> CaseRecord:

@@ -1,5 +1,7 @@
 """Files that appear whole or not at all."""
 
+import errno
+import os
 import shutil
 import tempfile
 import uuid
@@ -32,7 +34,24 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         yield whole
         # MHD and NHDR keep the voxels in a second file; it must be there before the header that names it.
         for part in sorted(whole.parent.iterdir(), key=lambda part: part == whole):
+            _to_disk(part)  # or a power cut could leave the name without the content
             part.replace(path.parent / part.name)
+        _to_disk(path.parent)
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk, where the file system can say so."""
+    windows = os.name == "nt"  # which syncs no folders, and only files that may be written to
+    if windows and path.is_dir():
+        return
+    opened = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(opened)
 
 
 def remove_leftovers(folder: str | Path, writer: str) -> None:

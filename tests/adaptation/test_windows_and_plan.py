@@ -24,7 +24,7 @@ from medfm3d.adaptation import (
 from medfm3d.adaptation.plan import organ_extent
 from medfm3d.cohorts import Case, CohortError, cohort_from_folders, read_cohort
 from medfm3d.segmentation import Segmenter
-from medfm3d.volumes import LoadVolumed, Volume, VolumeError, read_volume, reorient, write_volume
+from medfm3d.volumes import LoadVolumed, ResampleToSpacingd, Volume, VolumeError, read_volume, reorient, write_volume
 
 SHAPE = (24, 28, 20)
 
@@ -214,7 +214,7 @@ def preprocessing() -> Compose:
     )
 
 
-def support_dataset(folder: Path, method: str, network: Segmenter | None) -> SupportDataset:
+def support_dataset(folder: Path, method: str, network: Segmenter) -> SupportDataset:
     data = [{"image": case.image, "label": case.label} for case in cases_of(folder)]
     augmentation = training_augmentation((16, 16, 16), "MR", seed=0)
     return SupportDataset(
@@ -223,7 +223,7 @@ def support_dataset(folder: Path, method: str, network: Segmenter | None) -> Sup
 
 
 def test_fresh_windows_for_methods_that_train_the_decoder(folder: Path) -> None:
-    dataset = support_dataset(folder, "decoder", None)
+    dataset = support_dataset(folder, "decoder", Segmenter(ORGANS))
     assert len(dataset) == 4
     first, again = dataset[0], dataset[0]
     assert first["image"].shape == (1, 16, 16, 16) and first["label"].shape == (1, 16, 16, 16)
@@ -231,7 +231,16 @@ def test_fresh_windows_for_methods_that_train_the_decoder(folder: Path) -> None:
     with pytest.raises(IndexError):
         dataset[4]
     with pytest.raises(ValueError, match="empty"):
-        SupportDataset([], preprocessing(), Compose([]), 4, create_adapter("decoder"), None)
+        SupportDataset([], preprocessing(), Compose([]), 4, create_adapter("decoder"), Segmenter(ORGANS))
+
+
+def test_an_organ_that_the_voxel_size_leaves_nothing_of_is_told(folder: Path) -> None:
+    load, organs = preprocessing().transforms[:2], preprocessing().transforms[2:]
+    coarser = ResampleToSpacingd(("image", "label"), (20, 20, 20), mode=("bilinear", "nearest"))
+    steps = Compose([*load, coarser, *organs])
+    data = [{"image": case.image, "label": case.label} for case in cases_of(folder)]
+    with pytest.raises(VolumeError, match=r"case_0.nii.gz: no voxel of small, large is left .* \(--spacing-mm\)"):
+        SupportDataset(data, steps, Compose([]), 4, create_adapter("decoder"), Segmenter(ORGANS))
 
 
 def test_cached_features_are_those_of_the_network_and_computed_once(folder: Path) -> None:

@@ -90,6 +90,53 @@ def test_masks_are_made_anew_when_anything_they_depend_on_has_changed(
     assert kept() == 1 and kept() == 2
 
 
+def test_what_segment_has_not_made_is_not_replaced(bundle: Path, small_cohort: Path, tmp_path: Path) -> None:
+    scans, out = scans_in(tmp_path / "scans", small_cohort, 2), tmp_path / "outlines"
+    out.mkdir()
+    outline = out / scans[1].name
+    outline.write_bytes((small_cohort / "labelsTr" / "case_1.nii.gz").read_bytes())
+    drawn = outline.read_bytes()
+    with pytest.raises(
+        VolumeError, match=r"outlines/scan_01.nii.gz: is no mask that segment has made, and the mask of"
+    ):
+        run_segmentation(bundle, tmp_path / "scans", out, device="cpu")
+    assert outline.read_bytes() == drawn and sorted(path.name for path in out.iterdir()) == [outline.name]
+    assert len(run_segmentation(bundle, tmp_path / "scans", out, again=True, device="cpu")["masks"]) == 2
+    made = outline.read_bytes()
+    assert made != drawn
+
+    # Corrected by hand, a mask is kept for what it was made with, and not replaced by what another bundle would say.
+    outline.write_bytes(drawn)
+    assert run_segmentation(bundle, tmp_path / "scans", out, device="cpu")["resumed"] == 2
+    with pytest.raises(VolumeError, match=r"scan_01.nii.gz: has changed since segment made it"):
+        run_segmentation(bundle, tmp_path / "scans", out, apply_priors=True, device="cpu")
+    assert outline.read_bytes() == drawn
+    # Nothing is lost by a file without content, which a full disk or a power cut may have left.
+    outline.write_bytes(b"")
+    assert run_segmentation(bundle, tmp_path / "scans", out, device="cpu")["resumed"] == 1
+    assert outline.read_bytes() == made
+
+
+def test_scans_of_one_name_in_turn_do_not_take_each_others_masks(
+    bundle: Path, small_cohort: Path, tmp_path: Path
+) -> None:
+    (first,), out = scans_in(tmp_path / "a", small_cohort, 1), tmp_path / "masks"
+    (tmp_path / "b").mkdir()
+    second = tmp_path / "b" / first.name
+    second.symlink_to(small_cohort / "imagesTr" / "case_3.nii.gz")
+    run_segmentation(bundle, first, out, device="cpu")
+    mask = (out / first.name).read_bytes()
+    with pytest.raises(VolumeError, match=rf"{first.name}: is the mask of {first}, and the mask of {second} would"):
+        run_segmentation(bundle, second, out, device="cpu")
+    run_segmentation(bundle, second, out, again=True, device="cpu")
+    assert (out / first.name).read_bytes() != mask
+    with pytest.raises(VolumeError, match=rf"is the mask of {second}"):
+        run_segmentation(bundle, first, out, device="cpu")
+    second.unlink()  # where the other scan is gone, nobody misses its mask
+    assert run_segmentation(bundle, first, out, device="cpu")["resumed"] == 0
+    assert (out / first.name).read_bytes() == mask
+
+
 def test_a_killed_batch_goes_on_where_it_was(bundle: Path, small_cohort: Path, tmp_path: Path) -> None:
     scans, out = scans_in(tmp_path / "scans", small_cohort, 30), tmp_path / "masks"
     words = ["segment", "--bundle", bundle, "--input", tmp_path / "scans", "--output", out, "--device", "cpu"]

@@ -1,5 +1,6 @@
 """Cohorts with one mask file for each organ in a folder for each scan."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,8 @@ def masks(small_cohort: Path, tmp_path: Path) -> Path:
 
 def test_masks_become_the_label_maps_that_they_were_taken_from(masks: Path, small_cohort: Path, tmp_path: Path) -> None:
     images = small_cohort / "imagesTr"
-    assert holds_organ_masks(masks) and not holds_organ_masks(images) and not holds_organ_masks(images / "absent")
+    assert holds_organ_masks(images, masks) and not holds_organ_masks(images, small_cohort / "labelsTr")
+    assert not holds_organ_masks(images, tmp_path / "absent")
     cohort = cohort_from_organ_masks(images, masks, ORGANS, tmp_path / "converted")
     assert len(cohort) == 6 and [case.label is not None for case in cohort] == [True] * 3 + [False] * 3
     assert cohort.organs == ORGANS
@@ -59,11 +61,16 @@ def test_faults_are_told_with_their_file(masks: Path, small_cohort: Path, tmp_pa
         cohort_from_organ_masks(images, masks, {"cube": 1, "rest": 2}, converted)
     cube = masks / "case_1" / "segmentations" / "cube.nii.gz"
     mask = read_label(cube)
+    write_volume(Volume(np.zeros_like(mask.array), mask.affine), cube)
+    with pytest.raises(VolumeError, match=r"cube.nii.gz: is empty, and a support scan must show every organ"):
+        cohort_from_organ_masks(images, masks, ORGANS, converted)
     moved = mask.affine.copy()
     moved[0, 3] += 30
     write_volume(Volume(mask.array, moved), cube)
     with pytest.raises(VolumeError, match=r"cube\.nii\.gz"):
         cohort_from_organ_masks(images, masks, ORGANS, converted)
+    with pytest.raises(VolumeError, match=r"cube.nii.gz: .*case_1.nii.gz"):  # all masks alike, and not as the scan
+        cohort_from_organ_masks(images, masks, {"cube": 1}, converted)
     mask.array[0, 0, 0] = 7
     write_volume(mask, cube)
     with pytest.raises(VolumeError, match=r"cube.nii.gz: holds the values 7, 255, where a mask of one organ has one"):
@@ -71,3 +78,10 @@ def test_faults_are_told_with_their_file(masks: Path, small_cohort: Path, tmp_pa
     (masks / "case_1").rename(masks / "someone")
     with pytest.raises(CohortError, match=r"someone.*: no scan in .*imagesTr is named someone"):
         cohort_from_organ_masks(images, masks, ORGANS, converted)
+
+
+def test_label_maps_beside_folders_of_masks_are_refused(masks: Path, small_cohort: Path, tmp_path: Path) -> None:
+    images = small_cohort / "imagesTr"
+    shutil.copyfile(small_cohort / "labelsTr" / "case_4.nii.gz", masks / "case_4.nii.gz")
+    with pytest.raises(CohortError, match=r"holds label maps \(case_4.nii.gz\) and folders of masks \(case_0, "):
+        holds_organ_masks(images, masks)

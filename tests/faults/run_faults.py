@@ -93,6 +93,14 @@ def into_the_scans(place: Place) -> str:
     return said
 
 
+def into_the_outlines(place: Place) -> str:
+    outlines = place.scans(1, "masks") / "scan_0.nii.gz"
+    drawn = outlines.read_bytes()
+    code, said = place.segment(place.scans())
+    assert code == 1 and outlines.read_bytes() == drawn and [*place.masks.iterdir()] == [outlines]
+    return said
+
+
 def into_a_file(place: Place) -> str:
     place.masks.write_text("not a folder")
     said = refused(place, place.scans())
@@ -185,7 +193,8 @@ def garbage_in_the_journal(place: Place) -> str:
     scans = place.scans()
     assert place.segment(scans)[0] == 0
     journal = place.masks / JOURNAL
-    journal.write_bytes(journal.read_bytes().splitlines(keepends=True)[0] + b"\xff\xfe{\x00[]\n5\n[]\n{}")
+    kept = b"".join(journal.read_bytes().splitlines(keepends=True)[:2])
+    journal.write_bytes(kept + b'\xff\xfe{\x00[]\n5\n[]\n{"begun": 5}\n{"begun": [[]], "at": 1.0}\n{}')
     code, said = place.segment(scans)
     assert code == 0
     place.check_whole("scan_0", "scan_1")
@@ -235,6 +244,7 @@ INPUTS = faults_of(
     ("manifest that is no JSON", "dataset.json: is no Decathlon manifest", broken_manifest),
     ("two scans of one name", "as well; give the scans distinct names", two_of_one_name),
     ("masks over their scans", "its mask would overwrite it; name another output folder", into_the_scans),
+    ("outlines where masks go", "is no mask that segment has made", into_the_outlines),
     ("output that is a file", "cannot be written to", into_a_file),
     (
         "output folder that is read-only",

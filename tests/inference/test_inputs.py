@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from medfm3d.inference import check_names, list_inputs, watch_folder
-from medfm3d.inference.output_folder import prepare_output
+from medfm3d.inference.output_folder import mask_files, prepare_output
 from medfm3d.volumes import VolumeError, VolumeWarning, write_json
 
 
@@ -105,7 +105,7 @@ def test_a_scan_whose_name_is_taken_does_not_end_the_watch(tmp_path: Path) -> No
 def test_shards_that_start_together_do_not_stop_each_other(tmp_path: Path) -> None:
     def start(number: int) -> None:
         for step in range(30):
-            prepare_output(tmp_path / "masks", [Path(f"scan_{number}.nii.gz")])
+            prepare_output(tmp_path / "masks", mask_files(tmp_path / "masks", [Path(f"scan_{number}.nii.gz")], {}))
             write_json({"step": step}, tmp_path / "masks" / f"scan_{number}.json")
 
     with ThreadPoolExecutor(4) as shards:
