@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from medfm3d.cli.options import Device, JsonFile, Seed, start, write_result
 from medfm3d.cli.segment import require_all, run_segmentation
 from medfm3d.cohorts import Case, Cohort, k_shot_split, list_manifests, read_cohort
 from medfm3d.cohorts.phantom import write_phantom_cohort
-from medfm3d.evaluation import evaluate_cases
+from medfm3d.evaluation import case_name, evaluate_cases
 
 PHANTOM_CASES = 13
 PHANTOM_ITERATIONS = 600  # phantoms are easier than patients, and a first try should be short
@@ -73,13 +74,15 @@ def demo(
         bundle, folder, predictions, inputs=[case.image for case in query], device=device, seed=seed
     )
     require_all(segmented)
-    evaluation = evaluate_cases(query, segmented["masks"], cohort.organs, seed=seed)
+    # The report knows masks and scans by their files' names, whatever the cohort calls its cases and label maps.
+    scored = [replace(case, name=case_name(mask)) for case, mask in zip(query, segmented["masks"], strict=True)]
+    evaluation = evaluate_cases(scored, segmented["masks"], cohort.organs, seed=seed)
     reported = run_report(
         predictions,
         query[0].image.parent,
         cohort.organs,
         output / "report.html",
-        labels=query[0].label.parent,
+        labels={case.name: case.label for case in scored},
         evaluation=evaluation,
         bundle=bundle,
     )

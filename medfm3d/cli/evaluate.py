@@ -135,7 +135,7 @@ def run_report(
     organs: Mapping[str, int],
     output: Path,
     *,
-    labels: Path | None = None,
+    labels: Path | Mapping[str, Path] | None = None,
     evaluation: Evaluation | None = None,
     bundle: Path | None = None,
     viewer_mb: float = VIEWER_MB,

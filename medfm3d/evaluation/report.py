@@ -35,7 +35,7 @@ def write_report(
     evaluation: Evaluation | None,
     predictions: str | Path,
     images: str | Path,
-    labels: str | Path | None,
+    labels: str | Path | Mapping[str, Path] | None,
     organs: Mapping[str, int],
     remarks: Sequence[Mapping[str, Any]] | None,
     title: str,
@@ -55,7 +55,7 @@ def write_report(
         evaluation: scores of the masks, or None where there are no labels.
         predictions: folder of masks.
         images: folder of scans, named as the masks.
-        labels: folder of the label maps that the evaluation is of; needed with one.
+        labels: folder of the label maps that the evaluation is of, or the label map of each case; needed with one.
         organs: name and id of each organ.
         remarks: what priors find surprising: case, organ, prior, text, z and p_value each; None if no prior was asked.
         title: heading of the page.
@@ -118,12 +118,14 @@ def write_report(
     context |= {"ranked": ranked, "agreement": compare_prediction(ranked)}
     if context["agreement"].n:
         context["plots"].append(("Predicted and true Dice", _inline(plot_predicted_dice(ranked, list(organs)))))
-    label_paths, scans = None if labels is None else list_cases(labels), list_cases(images)
+    label_paths = labels if labels is None or isinstance(labels, Mapping) else list_cases(labels)
+    scans = list_cases(images)
     context["pictures"] = _pictures(chosen, masks, scans, label_paths, organs)
     ordered = list(dict.fromkeys([*chosen, *context["by_rank"]]))
     context |= _viewer(ordered, masks, scans, organs, viewer_mb)
     context["view_command"] = _view_command(predictions, images, organs)
-    context["made_from"] = _made_from(predictions, images, labels)
+    outlined = sorted({str(path.parent) for path in (label_paths or {}).values()})
+    context["made_from"] = _made_from(predictions, images, ", ".join(outlined))
     context["method_reason"] = provenance and provenance.get("method_reason")
     environment = page_environment(number=_number, interval=_interval, p_value=_p_value)
     context["provenance"] = provenance and json.dumps(provenance, indent=2, default=str, ensure_ascii=False)
@@ -188,11 +190,11 @@ def _volumes_ml(path: Path, organs: Mapping[str, int]) -> dict[str, float]:
     return {organ: int((mask.array == number).sum()) * mask.voxel_volume_ml for organ, number in organs.items()}
 
 
-def _made_from(predictions: str | Path, images: str | Path, labels: str | Path | None) -> dict[str, str]:
+def _made_from(predictions: str | Path, images: str | Path, labels: str) -> dict[str, str]:
     folders = {"Masks": predictions, "Scans": images, "Label maps": labels}
     return {
         "Written": datetime.now().astimezone().isoformat(timespec="minutes"),
-        **{name: str(folder) for name, folder in folders.items() if folder is not None},
+        **{name: str(folder) for name, folder in folders.items() if folder},
         "Software": ", ".join(
             [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)]
         ),

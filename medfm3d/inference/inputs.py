@@ -17,6 +17,7 @@ def list_inputs(path: str | Path, output: str | Path | None = None) -> list[Path
     and DICOM series that it fits; a `dataset.json` in Decathlon layout for the images it names, test images where there
     are any. A folder in that layout stands for its images likewise, and one that is a DICOM series for that series. Any
     other folder stands for its volumes or, where it has none, for all that lie deeper, as in a tree of DICOM series.
+    Folders in a tree may be links, which those that `**` stands for may not.
 
     Args:
         path: file, folder, pattern or manifest.
@@ -52,8 +53,7 @@ def _found(path: Path) -> list[Path]:
         found = find_volumes(path / images) if (path / images).is_dir() else []
         if found:
             return found
-    deeper = (folder for folder in sorted(path.rglob("*")) if folder.is_dir() and not _is_hidden(folder, path))
-    return _some(find_volumes(path) or [found for folder in deeper for found in _own_volumes(folder)], path)
+    return _some(find_volumes(path) or [found for folder in _deeper(path) for found in _own_volumes(folder)], path)
 
 
 def _listed_images(manifest: Path) -> list[Path]:
@@ -66,13 +66,20 @@ def _listed_images(manifest: Path) -> list[Path]:
         raise VolumeError(f"{manifest}: is no Decathlon manifest with training or test images ({error!r})") from error
 
 
+def _deeper(path: Path) -> list[Path]:
+    """Return the folders in a folder at any depth, sorted, through links too; not what is hidden, and none twice."""
+    seen, found = {os.path.realpath(path)}, []
+    for above, names, _ in os.walk(path, followlinks=True):
+        inner = {os.path.realpath(Path(above, name)): name for name in sorted(names, reverse=True) if name[0] != "."}
+        names[:] = sorted(name for real, name in inner.items() if real not in seen)
+        seen |= inner.keys()
+        found += [Path(above, name) for name in names]
+    return sorted(found)
+
+
 def _own_volumes(folder: Path) -> list[Path]:
     """Return the volume files in a folder, or the folder itself if it is a DICOM series; not what lies deeper."""
     return [found for found in find_volumes(folder) if found == folder or not found.is_dir()]
-
-
-def _is_hidden(folder: Path, path: Path) -> bool:
-    return any(part.startswith(".") for part in folder.relative_to(path).parts)
 
 
 def _some(found: list[Path], path: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,28 @@ def test_names_with_a_hash_stay_as_they_are(medfm3d, small_cohort: Path, tmp_pat
     parser.read_config([str(adapted / "configs" / f"{name}.json") for name in ("inference", "evaluate")])
     assert parser.get_parsed_content("support_names") == ["case #1", "case #3"]
     assert not list(tmp_path.glob("*::*"))
+
+
+def test_the_bundle_goes_into_an_empty_folder_that_is_there(
+    medfm3d, small_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, link = tmp_path / "here", tmp_path / "link"
+    where = ("--images", small_cohort / "imagesTr", "--labels", small_cohort / "labelsTr", "--cases", "case_1")
+    options = (*where, "--organs", ORGANS, "--method", "linear-probe", "--iterations", 1)
+    (tmp_path / "elsewhere").mkdir()
+    link.symlink_to(tmp_path / "elsewhere")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for output in (".", link):
+        code, said = medfm3d("adapt", *options, "--output", output)
+        assert code == 0, said
+    assert link.is_symlink() and Path.cwd() == folder
+    for made in (folder, tmp_path / "elsewhere"):
+        assert read_card(made)["support"] == ["case_1"] and not [*made.glob(".*")]
+        assert {path.name for path in made.iterdir()} == {"LICENSE", "configs", "docs", "models"}
+    assert not [*tmp_path.glob(".*")]
+    code, said = medfm3d("adapt", *options, "--output", ".")
+    assert code == 1 and "already there" in said
 
 
 def test_adapt_to_one_mask_file_for_each_organ(medfm3d, small_cohort: Path, tmp_path: Path) -> None:
@@ -118,6 +141,24 @@ def test_segment_evaluate_and_report(medfm3d, bundle: Path, small_cohort: Path, 
     assert "What priors changed" in page.read_text() and "not allowed to" not in page.read_text()
 
 
+def test_watching_makes_masks_anew_once_and_writes_what_it_did(
+    medfm3d, bundle: Path, small_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan, masks = small_cohort / "imagesTr" / "case_1.nii.gz", tmp_path / "masks"
+    options = ("--bundle", bundle, "--input", scan.parent, "--output", masks, "--json", tmp_path / "result.json")
+    assert medfm3d("segment", *options)[0] == 0
+    looks: list[int] = []
+
+    def twice(path: Path, every_s: float, segment: Callable, output: Path) -> None:
+        for _ in range(2):
+            segment([scan])
+            looks.append(json.loads((tmp_path / "result.json").read_text())["resumed"])
+
+    monkeypatch.setattr("medfm3d.cli.segment.watch_folder", twice)
+    assert medfm3d("segment", *options, "--watch", 1, "--again")[0] == 0
+    assert looks == [0, 1]
+
+
 def test_priors_change_only_what_they_list(medfm3d, bundle: Path, small_cohort: Path, tmp_path: Path) -> None:
     """A scan twice, side by side in one file: the second pair of organs is what priors do not expect."""
     scan = read_volume(read_cohort(small_cohort).cases[2].image)
@@ -135,6 +176,26 @@ def test_priors_change_only_what_they_list(medfm3d, bundle: Path, small_cohort: 
     assert {change["organ"] for change in changes} >= {"cube"} and all(c["case"] == "twice" for c in changes)
     assert (plain != cleaned).sum() == sum(change["voxels"] for change in changes) > 100
     assert (cleaned[plain != cleaned] == 0).all()
+
+
+@pytest.mark.parametrize(("image", "label"), [("img{}", "label{}"), ("scan_000{}", "scan_000{}")])
+def test_demo_on_a_cohort_of_other_names(medfm3d, small_cohort: Path, tmp_path: Path, image: str, label: str) -> None:
+    entries = []
+    for number in range(3):
+        files = {"image": f"imagesTr/{image.format(number)}.nii.gz", "label": f"labelsTr/{label.format(number)}.nii.gz"}
+        for kind, file in files.items():
+            (tmp_path / "cohort" / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(small_cohort / f"{kind}sTr" / f"case_{number}.nii.gz", tmp_path / "cohort" / file)
+        entries.append(files)
+    told = json.loads((small_cohort / "dataset.json").read_text()) | {"training": entries}
+    (tmp_path / "cohort" / "dataset.json").write_text(json.dumps(told))
+    output = tmp_path / "demo [it]"
+    options = ("--k", 1, "--iterations", 19, "--method", "linear-probe", "--output", output)
+    code, said = medfm3d("demo", "--data", tmp_path / "cohort", *options)
+    assert code == 0 and f"bundle: {output}/bundle" in said, said
+    assert read_card(output / "bundle")["iterations"] == 19
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert sum(image.format(number).removesuffix("_0000") in page for number in range(3)) >= 2
 
 
 def test_info_describes_a_bundle(medfm3d, bundle: Path, tmp_path: Path) -> None:

@@ -38,6 +38,17 @@ def test_a_tree_of_series_stands_for_all_of_them(tmp_path: Path) -> None:
     assert names(list_inputs(tmp_path), tmp_path) == [*expected, "patient 3/scan.nii.gz"]
 
 
+def test_links_to_folders_are_gone_through_and_each_folder_once(tmp_path: Path) -> None:
+    archive, tree = tmp_path / "archive", tmp_path / "tree"
+    touch(archive / "one" / "deep" / "a.nii.gz", archive / "two" / "b.nii.gz", tree / "own" / "c.nii.gz")
+    (tree / "linked").symlink_to(archive)
+    (tree / "linked again").symlink_to(archive / "two")
+    (archive / "two" / "round").symlink_to(tree)
+    (tree / "own" / "d.nii.gz").symlink_to(tree / "own" / "c.nii.gz")  # a scan of its own name
+    expected = ["linked/one/deep/a.nii.gz", "linked again/b.nii.gz", "own/c.nii.gz", "own/d.nii.gz"]
+    assert names(list_inputs(tree), tree) == expected
+
+
 def test_a_manifest_stands_for_its_test_images(tmp_path: Path) -> None:
     manifest = tmp_path / "dataset.json"
     training = [{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}]
