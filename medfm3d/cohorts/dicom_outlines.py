@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydicom import dcmread
 
-from medfm3d.cohorts.cohort import Case, Cohort
+from medfm3d.cohorts.cohort import Case, Cohort, some
 from medfm3d.cohorts.errors import CohortError
-from medfm3d.volumes import find_volumes, output_name, write_volume
+from medfm3d.volumes import VolumeError, find_volumes, output_name, write_volume
 from medfm3d.volumes.dicom_labels import labelled_series_uid, read_dicom_labels
 from medfm3d.volumes.paths import dicom_labels_suffix, is_dicom_file, is_no_scan
 
@@ -43,7 +43,7 @@ def cohort_from_dicom_outlines(
 
     Raises:
         CohortError: if there is no series, an outline refers to none of them, or two refer to the same.
-        VolumeError: if an outline cannot be read, or lacks one of the organs.
+        VolumeError: if an outline cannot be read, or lacks one of the organs or any voxel of it.
     """
     images, labels, converted = Path(images), Path(labels), Path(converted)
     series: dict[str, Path] = {}
@@ -69,6 +69,11 @@ def cohort_from_dicom_outlines(
         label = None
         if uid in files:
             label_map = read_dicom_labels(files[uid], folder).label_map(organs)
+            if empty := [name for name, value in organs.items() if not (label_map.array == value).any()]:
+                raise VolumeError(
+                    f"{files[uid]}: its outline of {some(empty)} holds no voxel of {folder}, and a support scan must "
+                    "show every organ; leave the scan out (--cases)"
+                )
             label = write_volume(label_map, converted / f"{output_name(folder)}.nii.gz")
         cases.append(Case(output_name(folder), folder, label))
     named = {0: "background"} | {value: name for name, value in organs.items()}

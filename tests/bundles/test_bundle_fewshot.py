@@ -293,5 +293,5 @@ def test_leftovers_of_a_run_that_was_cut_off_do_not_enter_a_bundle(
     assert {path.name for path in (tmp_path / "new" / "models").iterdir()} == {
         *("model.pt", "encoder.safetensors", "priors.json", "segmenter.json")
     }
-    assert read_card(tmp_path / "new")["iterations"] == 10
+    assert read_card(tmp_path / "new")["iterations"] == 13
     assert json.loads((tmp_path / "new" / "configs" / "train.json").read_text())["decoder_weights"] is None

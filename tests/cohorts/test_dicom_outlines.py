@@ -62,6 +62,18 @@ def test_of_named_series_alone_outlines_are_read(archive: Path, tmp_path: Path) 
     np.testing.assert_array_equal(read_label(cohort.cases[0].label).array, drawn)
 
 
+def test_outlines_of_nothing_are_told_with_their_file(archive: Path, tmp_path: Path) -> None:
+    series, labels = archive / "patient 0" / "anna", tmp_path / "labels"
+    scan = read_volume(series)
+    drawn = np.zeros(scan.shape, dtype=np.uint8)
+    drawn[2:5, 2:5, 1:4] = 1
+    organs = {"liver": 1, "spleen": 2}  # a region without a contour
+    write_dicom_labels(Volume(drawn, scan.affine), organs, series, labels / "a.rtstruct.dcm", HAND)
+    assert cohort_from_dicom_outlines(archive, labels, {"liver": 1}, tmp_path / "converted").cases[0].label is not None
+    with pytest.raises(VolumeError, match=r"a.rtstruct.dcm: its outline of spleen holds no voxel of .*anna"):
+        cohort_from_dicom_outlines(archive, labels, organs, tmp_path / "converted")
+
+
 def test_what_does_not_match_is_told(archive: Path, tmp_path: Path) -> None:
     labels, anna = tmp_path / "labels", archive / "patient 0" / "anna"
     outline(anna, labels / "a.seg.dcm", {"liver": 1}, seed=0)
