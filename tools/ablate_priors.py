@@ -16,9 +16,9 @@ import numpy as np
 
 from medfm3d.cli.segment import require_all, run_segmentation
 from medfm3d.cohorts import Case, read_cohort
-from medfm3d.evaluation import Evaluation, evaluate_cases
+from medfm3d.evaluation import evaluate_cases
 from medfm3d.inference import read_card, read_plan, read_priors
-from medfm3d.volumes import write_json
+from medfm3d.volumes import output_name, write_json
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
@@ -38,8 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
             **settings,
         )
         require_all(segmented)
-        scored = scores(evaluate_cases(cases, segmented["masks"], organs, progress=False))
-        rows[name] = {**scored, "case_s": segmented["case_s"], "turned_voxels": turned(segmented)}
+        rows[name] = {**scores(masks, cases, organs), "case_s": segmented["case_s"], "turned_voxels": turned(segmented)}
         print(as_table(rows, list(organs)).splitlines()[-1], flush=True)
     result = {
         "bundle": str(options.bundle),
@@ -83,8 +82,10 @@ def choose_cases(options: argparse.Namespace, organs: Mapping[str, int]) -> list
     return cases[: options.limit]
 
 
-def scores(evaluation: Evaluation) -> dict[str, Any]:
-    """Return mean Dice and HD95 over organs, and of each."""
+def scores(masks: Path, cases: Sequence[Case], organs: Mapping[str, int]) -> dict[str, Any]:
+    """Return mean Dice and HD95 over organs, and of each, of the cases' masks in a folder."""
+    files = [masks / f"{output_name(case.image)}.nii.gz" for case in cases]
+    evaluation = evaluate_cases(cases, files, organs, progress=False)
     summary = evaluation.summary()
     dice = {organ: one.metrics["dice"].mean for organ, one in summary.items()}
     hd95 = {organ: one.metrics["hd95_mm"].mean for organ, one in summary.items()}

@@ -1,6 +1,6 @@
 """Adaptation: a pretrained network and K labelled scans become an organ segmenter."""
 
-from medfm3d.adaptation.adapter import AdaptableNetwork, Adapter, FeatureClassifier, TrainingDefaults
+from medfm3d.adaptation.adapter import AdaptableNetwork, Adapter, FeatureClassifier, TrainingDefaults, equal_epochs
 from medfm3d.adaptation.augmentation import DEFAULT_GROUPS, GROUPS, training_augmentation
 from medfm3d.adaptation.auto_policy import (
     AUTO,
@@ -71,6 +71,7 @@ __all__ = [
     "choose_support",
     "create_adapter",
     "encoder_remarks",
+    "equal_epochs",
     "frechet_distance",
     "insert_into",
     "inserted_parameters",

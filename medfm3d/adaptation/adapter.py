@@ -64,6 +64,11 @@ class TrainingDefaults:
         return (organs >= MANY_ORGANS and self.iterations_of_many) or self.iterations
 
 
+def equal_epochs(iterations: int) -> int:
+    """Return into how many epochs of one length so many steps are parted, at most ten: losses are told after each."""
+    return max(epochs for epochs in range(1, 11) if iterations % epochs == 0)
+
+
 class Adapter(ABC):
     """One way to turn a pretrained network and K labelled scans into an organ segmenter.
 

@@ -221,6 +221,8 @@ def interrupted(place: Place) -> str:
     scans = place.scans(60)
     command = [str(Path(sys.executable).with_name("medfm3d")), *map(str, place.words(scans)), "--device", "cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # What a shell starts in the background ignores Ctrl-C, and what that starts does too.
+    command = ["env", "--default-signal=INT", *command]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 240
     while not BatchJournal(place.masks, "").records() and process.poll() is None and time.monotonic() < deadline:
