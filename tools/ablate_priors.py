@@ -18,7 +18,8 @@ from medfm3d.cli.segment import require_all, run_segmentation
 from medfm3d.cohorts import Case, read_cohort
 from medfm3d.evaluation import evaluate_cases
 from medfm3d.inference import read_card, read_plan, read_priors
-from medfm3d.volumes import output_name, write_json
+from medfm3d.volumes import write_json
+from medfm3d.volumes.paths import mask_path
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
@@ -84,7 +85,7 @@ def choose_cases(options: argparse.Namespace, organs: Mapping[str, int]) -> list
 
 def scores(masks: Path, cases: Sequence[Case], organs: Mapping[str, int]) -> dict[str, Any]:
     """Return mean Dice and HD95 over organs, and of each, of the cases' masks in a folder."""
-    files = [masks / f"{output_name(case.image)}.nii.gz" for case in cases]
+    files = [mask_path(masks, case.image) for case in cases]
     evaluation = evaluate_cases(cases, files, organs, progress=False)
     summary = evaluation.summary()
     dice = {organ: one.metrics["dice"].mean for organ, one in summary.items()}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medfm3d import __version__
+from medfm3d.cohorts.preprocessed_cache import ContentHash
 from medfm3d.inference.batch_stopped import BatchStopped
 from medfm3d.volumes.scan_files import scan_files
 
@@ -170,7 +171,7 @@ def scan_stamp(scan: str | Path) -> str:
 
 def content_digest(scan: str | Path) -> str:
     """Return a hash of the content of a scan's or mask's files; see `scan_files`."""
-    return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in scan_files(scan))).hexdigest()
+    return ContentHash(["scan"])({"scan": scan}).decode()
 
 
 def _ends_a_line(file: Path) -> bool:

@@ -14,15 +14,14 @@ from medfm3d.inference.log_priors import log_priors_file
 from medfm3d.inference.transductive_inferer import refinement_file
 from medfm3d.inference.uncertainty import quality_file
 from medfm3d.volumes import VolumeError, output_name
-from medfm3d.volumes.paths import dicom_labels_suffix, volume_suffix
+from medfm3d.volumes.paths import dicom_labels_suffix, mask_path, volume_suffix
 from medfm3d.volumes.whole_file import LEFTOVERS
 
 
 def mask_files(output: str | Path, scans: Iterable[Path], values: Mapping[str, Any]) -> dict[Path, Path]:
     """Return the mask of each scan in a folder of masks, as an inference workflow with these config values names it."""
-    postfix = f"_{values['output_postfix']}" if values.get("output_postfix") else ""
-    end = postfix + values.get("output_ext", ".nii.gz")
-    return {scan: Path(output) / f"{output_name(scan)}{end}" for scan in scans}
+    ends = values.get("output_ext", ".nii.gz"), values.get("output_postfix", "")
+    return {scan: mask_path(output, scan, *ends) for scan in scans}
 
 
 def check_replaced(journal: BatchJournal, masks: Mapping[Path, Path]) -> None:

@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImaged, MapTransform, SaveImaged
 
 from medfm3d.volumes.errors import VolumeError
-from medfm3d.volumes.paths import dicom_labels_suffix, output_name
+from medfm3d.volumes.paths import dicom_labels_suffix, mask_path
 from medfm3d.volumes.reading import read_label, read_volume
 from medfm3d.volumes.volume import Volume
 from medfm3d.volumes.writing import write_volume
@@ -114,8 +114,7 @@ class SaveVolumed(SaveImaged):
         for key in self.key_iterator(result):
             tensor = result[key]
             scan = Path(tensor.meta["filename_or_obj"])
-            postfix = f"_{self.output_postfix}" if self.output_postfix else ""
-            path = self.output_dir / f"{output_name(scan)}{postfix}{self.output_ext}"
+            path = mask_path(self.output_dir, scan, self.output_ext, self.output_postfix)
             if path in self.written:
                 raise VolumeError(f"{scan}: its mask {path} is another scan's already; give the scans distinct names")
             if path.resolve() == scan.resolve():

@@ -34,6 +34,11 @@ def output_name(path: str | Path) -> str:
     return name[: -len(suffix)] if suffix else name
 
 
+def mask_path(folder: str | Path, scan: str | Path, suffix: str = ".nii.gz", postfix: str = "") -> Path:
+    """Return the file of a scan's mask in a folder: the scan's name, a postfix if any after an underscore, a suffix."""
+    return Path(folder) / f"{output_name(scan)}{f'_{postfix}' if postfix else ''}{suffix}"
+
+
 def find_volumes(folder: str | Path) -> list[Path]:
     """Return the volume files and DICOM series folders in a folder, sorted by name.
 
